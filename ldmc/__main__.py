@@ -1,0 +1,5 @@
+"""`python -m ldmc` is `ldmc`."""
+
+from ldmc.cli import main
+
+main()

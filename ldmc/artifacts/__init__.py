@@ -1,0 +1,1 @@
+"""Artifacts: writing a bundle whole or not at all."""

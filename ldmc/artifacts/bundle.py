@@ -1,0 +1,188 @@
+"""Writing a bundle: into a temporary sibling folder, renamed when it is complete.
+
+    .NAME.TARGET.ldmc.tmp-PID/   ->   NAME.TARGET.ldmc/
+
+A build that fails or is interrupted leaves nothing behind; one that was killed leaves a temporary
+folder that the next build of the same bundle removes. Same input, same bytes: keys are sorted,
+nothing is stamped with a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ldmc import runtime
+from ldmc.errors import BundleError
+from ldmc.runtime.digest import sha256_of_file
+from ldmc.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_ALIGNMENT_BYTES = 4096  # a page: weights can be mapped straight from the file
+_INLINE_BYTES = 1024  # smaller tensors stay in the graph file
+_IN_FLIGHT_BYTES = 64 * 2**20  # tensors being read, cast and written at one time
+
+
+class BundleWriter:
+    """One bundle being written. Use as a context manager; `finish` makes it real.
+
+    Args:
+        path: the bundle's folder. force: replace what is there.
+
+    Raises:
+        BundleError: something is there already, or the parent folder cannot be written.
+    """
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self.path = path
+        self.force = force
+        self.folder = path.parent / f".{path.name}.tmp-{os.getpid()}"
+        self._roles: dict[str, str] = {}
+        check_output(path, force=force)
+
+    def __enter__(self) -> BundleWriter:
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(self.path)
+            self.folder.mkdir()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add_onnx(self, model: ir.Model, relative: str, role: str, advance: Callable[[int], None]) -> None:
+        """Stream `model` to `relative` (graph) and `relative`.data (weights); `advance` is told bytes written.
+
+        Raises:
+            BundleError: the disk is too small or full. PassError: a weight cannot be represented.
+        """
+        import onnx_ir as ir
+
+        file = self.folder / relative
+        needed = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+        with writing(self.path):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(file.parent).free
+            if needed > free:
+                raise BundleError(
+                    f"{relative} needs {needed / 2**20:.0f} MiB, {self.path.parent} has {free / 2**20:.0f} MiB free",
+                    fix="free some space, or write elsewhere with -o",
+                )
+            ir.save(
+                model,
+                file,
+                external_data=f"{file.name}.data",
+                size_threshold_bytes=_INLINE_BYTES,
+                alignment=_ALIGNMENT_BYTES,
+                align_threshold=_ALIGNMENT_BYTES,
+                max_workers=os.cpu_count(),
+                max_in_flight_bytes=_IN_FLIGHT_BYTES,
+                callback=lambda tensor, _: advance(tensor.nbytes),
+            )
+        self._roles[relative] = role
+        self._roles[f"{relative}.data"] = "weights" if role == "graph" else role
+
+    def add_json(self, data: Any, relative: str, role: str) -> None:
+        """Write `data` as JSON with sorted keys."""
+        with writing(self.path):
+            _write_json(data, self.folder / relative)
+        self._roles[relative] = role
+
+    def finish(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Add the runtime, the list of files and the manifest, and rename the folder into place.
+
+        Returns:
+            the manifest as written: `manifest` with `schema_version` and `files`.
+        """
+        with writing(self.path):
+            self._add_runtime()
+            files = [self._entry(relative) for relative in sorted(self._roles)]
+            whole = {"schema_version": SCHEMA_VERSION, **manifest, "files": [f for f in files if f]}
+            _write_json(whole, self.folder / MANIFEST_NAME)
+            if self.force and self.path.exists():
+                replaced = self.path.parent / f".{self.path.name}.old-{os.getpid()}"
+                os.rename(self.path, replaced)
+                os.rename(self.folder, self.path)
+                shutil.rmtree(replaced, ignore_errors=True)
+            else:
+                os.rename(self.folder, self.path)
+        return whole
+
+    def _add_runtime(self) -> None:
+        """Copy the loader, as it is, into the bundle."""
+        source = Path(runtime.__file__).parent
+        for file in sorted(source.rglob("*.py")):
+            relative = f"runtime/{file.relative_to(source).as_posix()}"
+            target = self.folder / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+            self._roles[relative] = "runtime"
+
+    def _entry(self, relative: str) -> dict[str, Any] | None:
+        """A file's line in the manifest; None for a weights file that was not needed."""
+        file = self.folder / relative
+        if not file.exists():
+            return None
+        return {
+            "path": relative,
+            "bytes": file.stat().st_size,
+            "sha256": sha256_of_file(str(file)),
+            "role": self._roles[relative],
+        }
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Refuse a bundle path that is taken, before any work.
+
+    Raises:
+        BundleError: something is there and `force` is not given, or it is not a bundle.
+    """
+    if not path.exists():
+        return
+    if not (path / MANIFEST_NAME).is_file():
+        raise BundleError(f"{path} exists and is not a bundle", fix="give another path with -o, or remove it yourself")
+    if not force:
+        raise BundleError(f"{path} exists", fix="replace it with --force, or give another path with -o")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors while writing `path` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            free = shutil.disk_usage(_existing(path)).free
+            raise BundleError(
+                f"the disk is full: {path} could not be written, {free / 2**20:.0f} MiB are free",
+                fix="free some space, or write elsewhere with -o",
+            ) from error
+        raise BundleError(
+            f"{path} cannot be written: {error.strerror or error}", fix="check the folder and its permissions, or give -o"
+        ) from error
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
+def _write_json(data: Any, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary folders of builds of this bundle whose process is gone."""
+    for folder in path.parent.glob(f".{path.name}.tmp-*"):
+        pid = folder.name.rpartition("-")[2]
+        if not pid.isdigit() or not Path(f"/proc/{pid}").exists() or int(pid) == os.getpid():
+            shutil.rmtree(folder, ignore_errors=True)

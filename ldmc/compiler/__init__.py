@@ -1,0 +1,1 @@
+"""The compiler: frontend, spec grammar, pipeline checking, driver, reports, graph diff."""

@@ -1,0 +1,229 @@
+"""The build, from request to bundle. Reads like a table of contents.
+
+    check everything that can be checked  ->  open the model  ->  for each component: lower, write  ->  finish
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import ldmc
+from ldmc.artifacts.bundle import BundleWriter, check_output
+from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, open_model, read_program
+from ldmc.compiler.meter import Reading, measured
+from ldmc.compiler.pipeline import checked_pipeline
+from ldmc.compiler.spec import format_pipeline
+from ldmc.compiler.stage import StageRecord
+from ldmc.ir import Component, Program, Stats
+from ldmc.passes.base import Pass
+from ldmc.targets.target import Target, load_target
+
+COMPONENTS = ("unet", "decoder")
+_TOOLS = ("torch", "diffusers", "onnx", "onnx-ir", "onnxscript", "onnxsim", "onnxruntime", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build. passes: one spec for all components, or None for the target's default. output: None for NAME.TARGET.ldmc here."""
+
+    target: str
+    model: ModelRequest = field(default_factory=ModelRequest)
+    passes: str | None = None
+    output: Path | None = None
+    force: bool = False
+    keep_intermediates: bool = False
+
+
+class Progress(Protocol):
+    """How the driver says what it is doing."""
+
+    def stage(self, title: str, total_bytes: int | None) -> AbstractContextManager[Callable[[int], None]]:
+        """Something that takes a while begins; the function given is told of bytes done."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Something the user must not miss."""
+        ...
+
+    def component_done(self, name: str, records: list[StageRecord], write: Written) -> None:
+        """A component is lowered and written."""
+        ...
+
+
+@dataclass(frozen=True)
+class Written:
+    """What writing a component took."""
+
+    bytes: int
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What was built. peak_rss_bytes: the largest over all stages; None where unknown."""
+
+    bundle: Path
+    target: str
+    seconds: float
+    peak_rss_bytes: int | None
+    records: tuple[StageRecord, ...]
+    writes: dict[str, Written]
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented output of `ldmc build --json`."""
+        return {
+            "bundle": str(self.bundle),
+            "target": self.target,
+            "seconds": self.seconds,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "stages": [record.to_json() for record in self.records],
+            "write": {
+                name: {"bytes": w.bytes, "seconds": w.reading.seconds, "peak_rss_bytes": w.reading.peak_rss_bytes}
+                for name, w in self.writes.items()
+            },
+        }
+
+
+def build(request: BuildRequest, progress: Progress) -> BuildResult:
+    """Compile a model into a bundle.
+
+    Raises:
+        LdmcError: see `ldmc.errors`; nothing is left behind.
+    """
+    with measured() as total, _less_garbage_collection():
+        target = load_target(request.target)
+        pipelines = _pipelines(request, target)
+        _check_explicit_output(request)
+        with progress.stage("open model", None), measured() as opening:
+            opened = open_model(request.model, progress.warn)
+            output = request.output or Path(f"{opened.name}.{target.name}.ldmc")
+            check_output(output, force=request.force)
+            program = read_program(opened, request.model)
+        records: list[StageRecord] = []
+        writes: dict[str, Written] = {}
+        entries: dict[str, Any] = {}
+        with BundleWriter(output, force=request.force) as bundle:
+            for component in program.components:
+                steps = pipelines[component.name]
+                lowered = _lower(component, steps, target, records, bundle, progress, request.keep_intermediates)
+                writes[component.name] = _write(lowered, bundle, progress)
+                own = [record for record in records if record.component == component.name]
+                entries[component.name] = _component_entry(lowered, own[-1].after.stats)
+                progress.component_done(component.name, own, writes[component.name])
+            with progress.stage("finish bundle", None), measured() as finishing:
+                bundle.finish(_manifest(program, target, pipelines, entries, records))
+    peaks = [opening, finishing, *records, *(w.reading for w in writes.values())]
+    known = [item.peak_rss_bytes for item in peaks if item.peak_rss_bytes is not None]
+    return BuildResult(output, target.name, total.seconds, max(known, default=None), tuple(records), writes)
+
+
+def _pipelines(request: BuildRequest, target: Target) -> dict[str, list[Pass]]:
+    """Every component's passes, form-checked."""
+    return {name: checked_pipeline(request.passes or target.pipelines[name], target) for name in COMPONENTS}
+
+
+def _check_explicit_output(request: BuildRequest) -> None:
+    """Refuse a taken output before the model is even looked for."""
+    named = request.output
+    if named is None and request.model.model is None:
+        named = Path(f"{DEFAULT_MODEL}.{request.target}.ldmc")
+    if named is not None:
+        check_output(named, force=request.force)
+
+
+def _lower(
+    component: Component,
+    steps: list[Pass],
+    target: Target,
+    records: list[StageRecord],
+    bundle: BundleWriter,
+    progress: Progress,
+    keep: bool,
+) -> Component:
+    """Run the passes of one component; records and reports are added as stages end."""
+    from ldmc.compiler.lower import lower
+
+    stages = lower(component, steps, target, first_number=len(records) + 1)
+    for step in steps:
+        with progress.stage(f"{component.name}: {step.name}", None):
+            component, record = next(stages)
+        records.append(record)
+        bundle.add_json(record.report(), f"reports/{record.stage}.json", "report")
+        if keep and record.after.graph is not None:
+            bundle.add_onnx(component.payload, f"intermediate/{record.stage}/model.onnx", "intermediate", _ignore)
+    return component
+
+
+def _ignore(_: int) -> None:
+    """Progress of what is not worth a bar."""
+
+
+def _write(component: Component, bundle: BundleWriter, progress: Progress) -> Written:
+    """Stream one component's graph and weights into the bundle."""
+    initializers = component.payload.graph.initializers.values()
+    total = sum(value.const_value.nbytes for value in initializers if value.const_value)
+    with progress.stage(f"{component.name}: write weights", total) as advance, measured() as reading:
+        bundle.add_onnx(component.payload, f"{component.name}/model.onnx", "graph", advance)
+    return Written(total, reading)
+
+
+def _component_entry(component: Component, stats: Stats) -> dict[str, Any]:
+    """The manifest's section of one component."""
+    return {
+        "form": str(component.form),
+        "file": f"{component.name}/model.onnx",
+        "inputs": [spec.to_json() for spec in component.inputs],
+        "outputs": [spec.to_json() for spec in component.outputs],
+        "stats": stats.to_json(),
+    }
+
+
+def _manifest(
+    program: Program,
+    target: Target,
+    pipelines: dict[str, list[Pass]],
+    entries: dict[str, Any],
+    records: list[StageRecord],
+) -> dict[str, Any]:
+    """The manifest, less what the writer adds."""
+    packages = {name: version for name, version in target.requirements.items() if name != "python"}
+    return {
+        "name": program.name,
+        "target": target.name,
+        "pipeline": {name: format_pipeline(steps) for name, steps in pipelines.items()},
+        "source": dict(program.source),
+        "components": entries,
+        "stages": [record.manifest_entry() for record in records],
+        "requirements": {"python": target.requirements["python"], "packages": packages},
+        "scheduler": dict(program.scheduler),
+        "toolchain": _toolchain(),
+    }
+
+
+def _toolchain() -> dict[str, str]:
+    """Versions of everything that had a hand in the bundle."""
+    versions = {"ldmc": ldmc.__version__, "python": platform.python_version()}
+    for name in _TOOLS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
+@contextlib.contextmanager
+def _less_garbage_collection() -> Iterator[None]:
+    """Tracing makes millions of objects that live to the end; scanning them over and over costs a fifth of the build."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

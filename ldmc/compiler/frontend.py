@@ -1,0 +1,166 @@
+"""From what the user typed after `--model` to a Program.
+
+    preset name     configurations carried in the package; weights from the hub or its cache
+    local folder    diffusers layout
+    hub id          owner/name
+
+in this order. Nothing here reads a weight: components carry a source that can.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ldmc.compiler import hub
+from ldmc.compiler.checkpoint import Checkpoint, read_checkpoint
+from ldmc.compiler.scheduler import scheduler_section
+from ldmc.errors import ModelError, UsageError
+from ldmc.ir import Component, Form, Network, Program, WeightSource
+
+DEFAULT_MODEL = "ldm-celebahq-256"
+# Preset -> the hub id that has its weights.
+PRESETS = {"ldm-celebahq-256": "CompVis/ldm-celebahq-256"}
+_THREE_WAYS = (
+    "give a folder with weights (--model DIR), a hub id whose weights can be fetched (--model owner/name), "
+    "or ask for placeholder weights (--random-weights)"
+)
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """What the user asked for.
+
+    model: as typed after --model, or None. random_seed: seed of --random-weights, or None.
+    require_weights: real weights or an error.
+    """
+
+    model: str | None = None
+    random_seed: int | None = None
+    require_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model that was found: its name, kind (`preset`, `folder` or `hub`), checkpoint, and weight files if any."""
+
+    name: str
+    kind: str
+    checkpoint: Checkpoint
+    weights: dict[str, list[Path]] | None
+
+
+def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
+    """Find the model and its weight files.
+
+    Raises:
+        UsageError: nothing is called that. ModelError: it is broken, or has no weights where it must.
+    """
+    if request.model is None:
+        return _open_default(request, warn)
+    named = request.model
+    if named in PRESETS:
+        opened = _open_preset(named, with_weights=request.random_seed is None)
+    elif Path(named).is_dir():
+        opened = _opened(Path(named).resolve().name, "folder", Path(named))
+    elif hub.is_hub_id(named):
+        opened = _opened(named.rpartition("/")[2], "hub", hub.fetch(named))
+    else:
+        near = difflib.get_close_matches(named, PRESETS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UsageError(
+            f"unknown model {named!r}: no preset, no folder, no hub id", fix=f"{hint}presets are {', '.join(PRESETS)}"
+        )
+    if opened.weights is None and request.random_seed is None:
+        raise ModelError(f"model {named!r} has no weights", fix=_THREE_WAYS)
+    return opened
+
+
+def read_program(opened: Opened, request: ModelRequest) -> Program:
+    """Build the networks without weights, check the weight files against them, and describe the source."""
+    from ldmc.compiler.networks import build_decoder, build_unet
+
+    seed = request.random_seed if opened.weights is None or request.random_seed is not None else None
+    if opened.weights is None and seed is None:
+        seed = 0
+    components = []
+    for name, build in (("unet", build_unet), ("decoder", build_decoder)):
+        skeleton = build(opened.checkpoint)
+        weights = _weights(opened, name, skeleton, seed)
+        payload = Network(skeleton.module, skeleton.mode, weights)
+        components.append(Component(name, Form.TORCH, payload, skeleton.inputs, skeleton.outputs))
+    source = {
+        "model": request.model or DEFAULT_MODEL,
+        "kind": opened.kind,
+        "config_sha256": opened.checkpoint.config_sha256,
+        "weights": _weights_section(opened, seed),
+    }
+    return Program(opened.name, tuple(components), scheduler_section(opened.checkpoint.scheduler), source)
+
+
+def _open_default(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
+    """The preset, with the hub's weights if they can be had, else with placeholder weights and a warning."""
+    if request.random_seed is not None:
+        return _open_preset(DEFAULT_MODEL, with_weights=False)
+    try:
+        return _open_preset(DEFAULT_MODEL, with_weights=True)
+    except ModelError as error:
+        if request.require_weights:
+            raise ModelError(f"no weights for {DEFAULT_MODEL}: {error.message}", fix=_THREE_WAYS) from error
+        warn(
+            f"PLACEHOLDER WEIGHTS: {error.message}. The build goes on with random weights: sizes and speeds are "
+            "real, pictures are noise. For real weights " + _THREE_WAYS.removesuffix(", or ask for placeholder weights (--random-weights)")
+        )
+        return _open_preset(DEFAULT_MODEL, with_weights=False)
+
+
+def _open_preset(name: str, *, with_weights: bool) -> Opened:
+    """Configurations from the package; weights, if wanted, from the hub's snapshot."""
+    folder = Path(str(resources.files("ldmc.compiler") / "presets" / name))
+    checkpoint = read_checkpoint(folder)
+    if not with_weights:
+        return Opened(name, "preset", checkpoint, None)
+    snapshot = hub.fetch(PRESETS[name])
+    return Opened(name, "preset", checkpoint, _find_weights(snapshot, checkpoint.decoder_folder))
+
+
+def _opened(name: str, kind: str, folder: Path) -> Opened:
+    checkpoint = read_checkpoint(folder)
+    return Opened(name, kind, checkpoint, _find_weights(folder, checkpoint.decoder_folder))
+
+
+def _find_weights(folder: Path, decoder_folder: str) -> dict[str, list[Path]] | None:
+    from ldmc.compiler.weights import find_weights
+
+    unet, decoder = find_weights(folder / "unet"), find_weights(folder / decoder_folder)
+    if unet is None and decoder is None:
+        return None
+    if unet is None or decoder is None:
+        without = "unet" if unet is None else decoder_folder
+        raise ModelError(f"{folder / without} has no weights, the other component has", fix=_THREE_WAYS)
+    return {"unet": unet, "decoder": decoder}
+
+
+def _weights(opened: Opened, name: str, skeleton: Any, seed: int | None) -> WeightSource:
+    from ldmc.compiler.placeholder import PlaceholderWeights
+    from ldmc.compiler.weights import open_weights
+
+    if seed is not None:
+        return PlaceholderWeights(seed, name, skeleton.inits)
+    assert opened.weights is not None
+    return open_weights(opened.weights[name], skeleton.expected)
+
+
+def _weights_section(opened: Opened, seed: int | None) -> dict[str, Any]:
+    """The manifest's `source.weights`."""
+    from ldmc.compiler.weights import file_records
+
+    if seed is not None:
+        return {"kind": "placeholder", "seed": seed, "files": []}
+    assert opened.weights is not None
+    root = opened.weights["unet"][0].parent.parent
+    return {"kind": "checkpoint", "seed": None, "files": file_records(sum(opened.weights.values(), []), root)}

@@ -1,0 +1,48 @@
+"""Fetching a checkpoint from a Hugging Face hub: only the files that compiling needs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ldmc.errors import ModelError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_FOLDERS = ("unet", "vqvae", "vae")
+_PATTERNS = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    *(f"{folder}/config.json" for folder in _FOLDERS),
+    *(f"{folder}/diffusion_pytorch_model*" for folder in _FOLDERS),
+]
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether `text` has the form `owner/name`."""
+    return _HUB_ID.fullmatch(text) is not None
+
+
+def fetch(model: str) -> Path:
+    """Folder of the snapshot of `model` in the local cache, downloaded where needed.
+
+    `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_TOKEN` are honoured by huggingface_hub.
+
+    Raises:
+        ModelError: the hub does not have the model, refuses it, or cannot be reached and nothing is cached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=_PATTERNS))
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"the hub has no model {model!r}, or it is private", fix="check the id, or set HF_TOKEN") from error
+    except HFValidationError as error:
+        raise ModelError(f"{model!r} is not a hub id: {error}", fix="a hub id looks like owner/name") from error
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{model!r} is not in the local cache and the hub cannot be reached",
+            fix="connect, set HF_ENDPOINT to a mirror, or give a local folder with --model",
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelError(f"{model!r} cannot be fetched: {error}", fix="check the connection, or give a local folder") from error

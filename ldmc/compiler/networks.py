@@ -1,0 +1,154 @@
+"""The networks, by diffusers: built without weights for compiling, or with weights as the reference.
+
+Compiling: modules are built under `FakeTensorMode`, where parameters have shapes and no storage.
+    unet:    (input_0 latent [1,C,H,W], input_1 timestep [1]) -> output_0 noise prediction [1,C,H,W]
+             (and input_2, the text context, for UNet2DConditionModel)
+    decoder: (input_0 latent [1,C,H,W]) -> output_0 image [1,3,H',W'] in [-1, 1]
+Reference: the same classes untouched, with real fp32 weights, read tensor by tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import torch
+from diffusers.models.autoencoders.vq_model import VQModel
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ldmc.compiler.checkpoint import Checkpoint
+from ldmc.compiler.placeholder import Init, layer_inits
+from ldmc.compiler.quantiser import NearestCode
+from ldmc.errors import ModelError
+from ldmc.ir import TensorSpec, WeightSource
+
+TEXT_TOKENS = 77  # length of the text context that every CLIP-conditioned UNet is run with
+
+
+class UnetComponent(nn.Module):
+    """The denoiser alone: positional tensors in, one tensor out."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.net(*inputs, return_dict=False)[0]
+        return output
+
+
+class DecoderComponent(nn.Module):
+    """Latent as the UNet sees it -> image: undo the scaling, quantise (VQ), post_quant_conv, decoder."""
+
+    def __init__(self, net: nn.Module, scale: float, shift: float) -> None:
+        super().__init__()
+        self.net = net
+        self.scale = scale
+        self.shift = shift
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        if self.scale != 1.0:
+            latent = latent / self.scale
+        if self.shift != 0.0:
+            latent = latent + self.shift
+        output: torch.Tensor = self.net.decode(latent, return_dict=False)[0]
+        return output
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A component's network without weights.
+
+    module, mode: see `ldmc.ir.Network`. expected: every parameter of the whole checkpoint file, key -> shape
+    (a decoder's checkpoint also holds the encoder). inits: how each would be initialised.
+    """
+
+    module: nn.Module
+    mode: FakeTensorMode
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    expected: Mapping[str, tuple[int, ...]]
+    inits: Mapping[str, Init]
+
+
+def build_unet(checkpoint: Checkpoint) -> Skeleton:
+    """The UNet of `checkpoint`, without weights."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        net = _construct(checkpoint.unet)
+    size = _sides(net.config.sample_size)
+    inputs = [
+        TensorSpec("input_0", "float32", (1, net.config.in_channels, *size)),
+        TensorSpec("input_1", "int64", (1,)),
+    ]
+    if "cross_attention_dim" in net.config:
+        inputs.append(TensorSpec("input_2", "float32", (1, TEXT_TOKENS, net.config.cross_attention_dim)))
+    output = TensorSpec("output_0", "float32", (1, net.config.out_channels, *size))
+    return Skeleton(UnetComponent(net), mode, tuple(inputs), (output,), _shapes(net), layer_inits(net))
+
+
+def build_decoder(checkpoint: Checkpoint) -> Skeleton:
+    """The decoder of `checkpoint`, without weights and without its encoder."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        net = _construct(checkpoint.decoder)
+    expected, inits = _shapes(net), layer_inits(net)
+    if isinstance(net, VQModel):
+        net.quantize = NearestCode(net.quantize.embedding)
+    for unused in ("encoder", "quant_conv"):
+        setattr(net, unused, None)
+    side = [s // 2 ** (len(net.config.block_out_channels) - 1) for s in _image_sides(checkpoint, net)]
+    latent = TensorSpec("input_0", "float32", (1, net.config.latent_channels, *side))
+    image = TensorSpec("output_0", "float32", (1, net.config.out_channels, *_image_sides(checkpoint, net)))
+    module = DecoderComponent(net, *latent_scaling(checkpoint.decoder))
+    return Skeleton(module, mode, (latent,), (image,), expected, inits)
+
+
+def latent_scaling(config: Mapping[str, Any]) -> tuple[float, float]:
+    """Scale and shift that the decoder undoes: image = decode(latent / scale + shift).
+
+    A VQModel configuration without `scaling_factor` is older than the key, and its latents are not scaled
+    (CompVis' first stage has none); diffusers would fill in Stable Diffusion's 0.18215 there.
+    """
+    default = 1.0 if config["_class_name"] == "VQModel" else 0.18215
+    return float(config.get("scaling_factor", default)), float(config.get("shift_factor") or 0.0)
+
+
+def build_reference(checkpoint: Checkpoint, name: str, weights: WeightSource) -> nn.Module:
+    """Component `name` as plain diffusers, fp32, with its weights: what compiled outputs are compared with."""
+    with torch.device("meta"):
+        net = _construct(checkpoint.unet if name == "unet" else checkpoint.decoder)
+    state = {key: torch.from_numpy(weights.read(key)).float() for key in net.state_dict()}
+    net.load_state_dict(state, assign=True)
+    if name == "unet":
+        return UnetComponent(net).eval()
+    return DecoderComponent(net, *latent_scaling(checkpoint.decoder)).eval()
+
+
+def _construct(config: Mapping[str, Any]) -> nn.Module:
+    cls = getattr(diffusers, config["_class_name"])
+    known = {key: value for key, value in config.items() if not key.startswith("_")}
+    try:
+        net: nn.Module = cls.from_config(known).eval()
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+        raise ModelError(
+            f"{config['_class_name']}: diffusers cannot build this configuration: {error}", fix="check config.json"
+        ) from error
+    return net
+
+
+def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in net.state_dict().items()}
+
+
+def _sides(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _image_sides(checkpoint: Checkpoint, net: nn.Module) -> list[int]:
+    """Height and width of the image: the UNet's latent, enlarged by the decoder."""
+    factor = 2 ** (len(net.config.block_out_channels) - 1)
+    return [side * factor for side in _sides(checkpoint.unet["sample_size"])]

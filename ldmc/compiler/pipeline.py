@@ -1,0 +1,60 @@
+"""Checking a pipeline before any work starts: does each pass take what the one before it gives?
+
+    TORCH --fp16--> TORCH --onnx--> ONNX --fold--> ONNX     fits
+    TORCH --fold--> ?                                       fold takes onnx, not torch: error with a caret
+"""
+
+from __future__ import annotations
+
+from ldmc.compiler.spec import Placed, parse_pipeline
+from ldmc.errors import SpecError
+from ldmc.ir import Form
+from ldmc.passes import TABLE, pass_class
+from ldmc.passes.base import Pass
+from ldmc.targets.target import Target
+
+# Forms that each engine of a target can run.
+RUNNABLE = {"onnxruntime-cpu": (Form.ONNX,)}
+
+
+def checked_pipeline(text: str, target: Target) -> list[Pass]:
+    """Parse `text` and check its forms from TORCH to one that the target's engine runs.
+
+    Raises:
+        SpecError: a pass stands where it cannot, is given twice, or the result cannot run on the target.
+    """
+    form = Form.TORCH
+    seen: dict[str, Placed] = {}
+    placed = parse_pipeline(text)
+    for item in placed:
+        step = item.pass_
+        if step.name in seen:
+            raise SpecError(f"pass {step.name!r} is given twice", text=text, position=item.position)
+        if form not in step.requires:
+            raise _misplaced(item, form, text)
+        seen[step.name] = item
+        form = step.produces
+    if form not in RUNNABLE[target.engine]:
+        wanted = " or ".join(str(f) for f in RUNNABLE[target.engine])
+        raise SpecError(
+            f"the pipeline ends in {form} form, target {target.name!r} runs {wanted}",
+            text=text,
+            position=len(text),
+            fix=f"end with a pass that gives {wanted}: {', '.join(_giving(RUNNABLE[target.engine][0]))}",
+        )
+    return [item.pass_ for item in placed]
+
+
+def _misplaced(item: Placed, form: Form, text: str) -> SpecError:
+    step = item.pass_
+    takes = " or ".join(str(f) for f in step.requires)
+    before = [name for name in _giving(step.requires[0]) if name != step.name]
+    fix = f"put {' or '.join(before)} before it" if before else f"put it before the pass that gives {form}"
+    return SpecError(
+        f"pass {step.name!r} takes {takes} form and would be given {form}", text=text, position=item.position, fix=fix
+    )
+
+
+def _giving(form: Form) -> list[str]:
+    """Passes that turn another form into `form`."""
+    return [n for n in TABLE if pass_class(n).produces is form and form not in pass_class(n).requires]

@@ -1,0 +1,124 @@
+"""The types every other room works on: forms, tensors, components, programs and their statistics.
+
+    Program(unet, decoder) --pass--> Program(unet', decoder')
+
+A *component* is one network of the model in one *form*. A pass takes a component in the form it
+requires and gives a new one in the form it produces; nothing is changed in place from outside.
+This module imports nothing heavy: payloads are opaque here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+
+class Form(enum.Enum):
+    """What a component's payload is.
+
+    TORCH: `Network`, a diffusers module without weights, and where they come from.
+    ONNX: `onnx_ir.Model` whose large initializers are lazy: read, cast and folded only when written.
+    """
+
+    TORCH = "torch"
+    ONNX = "onnx"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, dtype (numpy's name, e.g. `float16`) and static shape of one input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As written into the manifest."""
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What can be counted of a component without running it.
+
+    nodes: operators of the graph (ONNX) or leaf modules (TORCH).
+    ops: operator type -> count; sums to `nodes`.
+    params: elements of all weights. bytes: their size as they would be stored.
+    macs: multiply-accumulates of one call in Conv, ConvTranspose, MatMul and Gemm; None where not known.
+    peak_activation_bytes: most bytes of live intermediate tensors while running the nodes in order; None where not known.
+    """
+
+    nodes: int
+    ops: Mapping[str, int]
+    params: int
+    bytes: int
+    macs: int | None = None
+    peak_activation_bytes: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As written into reports and `--json` output."""
+        return {
+            "nodes": self.nodes,
+            "ops": dict(sorted(self.ops.items())),
+            "params": self.params,
+            "bytes": self.bytes,
+            "macs": self.macs,
+            "peak_activation_bytes": self.peak_activation_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Component:
+    """One network of the model in one form. `inputs` and `outputs` are frozen in name and order for good."""
+
+    name: str
+    form: Form
+    payload: Any
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def evolve(self, **changes: Any) -> Component:
+        """A copy with `changes`."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A whole model: its components in build order, scheduler configuration, and where it came from.
+
+    scheduler: the manifest's scheduler section (see `ldmc.compiler.scheduler`).
+    source: the manifest's source section: model, config hash, weights.
+    """
+
+    name: str
+    components: tuple[Component, ...]
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+
+class WeightSource(Protocol):
+    """Where a component's parameters come from, one tensor at a time."""
+
+    def read(self, key: str) -> Any:
+        """The parameter `key` as a numpy array in its stored dtype (bfloat16 is given as float32)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """Payload of a TORCH component: a module without weights, and where its weights come from.
+
+    module: `torch.nn.Module` whose parameters are fake: they have shape and dtype, and no storage.
+        The network proper is its child `net`, so that `net.` + key is the name of parameter `key`.
+    mode: the `FakeTensorMode` the module was built under, and must be traced under.
+    weights: source of the parameters, by the checkpoint's key.
+    """
+
+    module: Any
+    mode: Any
+    weights: WeightSource

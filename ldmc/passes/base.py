@@ -1,0 +1,72 @@
+"""What a pass is: a frozen dataclass whose fields are its options.
+
+    Fp16(keep=("norm", "quantiser"))   <->   fp16{keep=[norm,quantiser]}
+
+`compiler.spec` parses the right side into the left; `str` prints the left as the right, leaving
+out options that have their default, so `parse(str(p)) == p`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from ldmc.ir import Component, Form
+from ldmc.targets.target import Target
+
+
+def _silent(_: str) -> None:
+    """Drop a remark."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass may know beside its component: the target, and how to tell the driver a remark."""
+
+    target: Target
+    remark: Callable[[str], None] = field(default=_silent)
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """One lowering step. Subclasses add their options as fields, all with defaults.
+
+    name: what users type. requires: forms it takes. produces: the form it gives.
+    runs_on: `host`, or `device` for a step that is recorded as pending.
+    tools: importable packages it needs on the machine that runs it.
+    summary: one line for `ldmc passes`.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    requires: ClassVar[tuple[Form, ...]]
+    produces: ClassVar[Form]
+    runs_on: ClassVar[str] = "host"
+    tools: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def run(self, component: Component, context: Context) -> Component:
+        """The component after this pass. Must keep names and order of inputs and outputs.
+
+        Raises:
+            PassError: the pass cannot do its work on this component.
+        """
+
+    def __str__(self) -> str:
+        given = [
+            f"{f.name}={_format(getattr(self, f.name))}"
+            for f in fields(self)
+            if getattr(self, f.name) != f.default
+        ]
+        return f"{self.name}{{{','.join(given)}}}" if given else self.name
+
+
+def _format(value: Any) -> str:
+    """One option value in the spec grammar."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{','.join(_format(item) for item in value)}]"
+    return str(value)

@@ -1,0 +1,120 @@
+"""`fold`: constant folding and simplification, with the weights set aside.
+
+    Shape -> Gather -> Concat -> Reshape            Reshape(const)
+    Transpose(weight) -> MatMul           ->        MatMul(weight')          weight' is computed when written
+    MatMul(q) MatMul(k) MatMul(v)                   MatMul(qkv) -> Split     as in the reference project's Figure 3
+
+onnxsim needs about 3.5 times the model in memory when weights are inside. Here it gets the graph
+alone: every weight stands in as an input. What then remains on weights (transposes, reshapes, the
+quantiser's table) is folded lazily, one tensor at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ldmc.errors import PassError
+from ldmc.ir import Component, Form
+from ldmc.passes.base import Context, Pass
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+_SLACK_BYTES = 2**20  # growth that no model is too small for
+
+
+@dataclass(frozen=True)
+class Fold(Pass):
+    """Fold constants and simplify.
+
+    max_growth: most that all constants together may grow, as a factor of what they take before (1 MiB is always allowed).
+    """
+
+    max_growth: float = 1.05
+
+    name: ClassVar[str] = "fold"
+    summary: ClassVar[str] = "fold constants and simplify through onnxsim, with the weights set aside"
+    requires: ClassVar[tuple[Form, ...]] = (Form.ONNX,)
+    produces: ClassVar[Form] = Form.ONNX
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxsim", "onnx_ir")
+
+    def __post_init__(self) -> None:
+        if self.max_growth < 1.0:
+            raise ValueError(f"max_growth={self.max_growth}: it is a factor of at least 1")
+
+    def run(self, component: Component, context: Context) -> Component:
+        from ldmc.passes.rewrites import parameters, qkv
+
+        model: ir.Model = component.payload
+        before = constant_bytes(model)
+        allowance = max(_SLACK_BYTES, int(before * (self.max_growth - 1)))
+        model = simplify(model, allowance)
+        parameters.fold(model, allowance)
+        merged = qkv.merge(model)
+        if merged:
+            context.remark(f"{merged} groups of projections merged")
+        grown = constant_bytes(model) - before
+        if grown > allowance:
+            raise PassError(
+                f"{component.name}: folding grew the constants by {grown / 2**20:.1f} MiB, "
+                f"max_growth={self.max_growth} allows {allowance / 2**20:.1f} MiB",
+                fix=f"leave fold out, or allow it: fold{{max_growth={(before + grown) / before + 0.01:.2f}}}",
+            )
+        return component.evolve(payload=model)
+
+
+def constant_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers and Constant nodes."""
+    total = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    for node in model.graph:
+        if node.op_type == "Constant" and "value" in node.attributes:
+            total += node.attributes["value"].as_tensor().nbytes
+    return total
+
+
+def simplify(model: ir.Model, allowance_bytes: int) -> ir.Model:
+    """onnxsim on the graph alone. `model` is given back with its weights, simplified; it is not to be used after."""
+    import onnx_ir as ir
+    import onnxsim
+    from onnx.shape_inference import infer_shapes
+    from onnx_ir.passes.common import LiftConstantsToInitializersPass
+
+    from ldmc.passes.rewrites import castlike
+
+    weights = _set_aside(model.graph)
+    typed = ir.from_proto(infer_shapes(ir.to_proto(model)))
+    castlike.lower(typed)
+    proto, _ = onnxsim.simplify(ir.to_proto(typed), tensor_size_threshold=f"{allowance_bytes}B", certify=False)
+    simplified = ir.from_proto(infer_shapes(proto))
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(simplified)
+    _put_back(simplified.graph, weights)
+    return simplified
+
+
+def _set_aside(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
+    """Turn lazy initializers into inputs; what they were, by name."""
+    import onnx_ir as ir
+
+    weights: dict[str, ir.TensorProtocol] = {}
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if not isinstance(tensor, ir.LazyTensor):
+            continue
+        weights[name] = tensor
+        graph.initializers.pop(name)
+        value.const_value = None
+        value.type, value.shape = ir.TensorType(tensor.dtype), tensor.shape
+        graph.inputs.append(value)
+    return weights
+
+
+def _put_back(graph: ir.Graph, weights: dict[str, ir.TensorProtocol]) -> None:
+    """Turn stand-in inputs into lazy initializers again; those no longer used are dropped."""
+    for value in list(graph.inputs):
+        if value.name not in weights:
+            continue
+        graph.inputs.remove(value)
+        if value.uses():
+            value.const_value = weights[value.name]
+            graph.initializers.add(value)

@@ -1,0 +1,144 @@
+"""`fp16`: cast weights, inputs and outputs to half precision, and keep what must not be in fp32.
+
+    Conv2d(float32)                        Conv2d(float16)
+    GroupNorm(float32)         ->          float16 -> [GroupNorm(float32)] -> float16
+    input_0 float32[1,3,64,64]             input_0 float16[1,3,64,64]
+
+What stays fp32 is an *island*: a module whose inputs are cast up on the way in and whose outputs are
+cast down on the way out. Inside an island nothing is cast, so values beyond 65504 may pass there.
+`keep` selects islands by kind (`norm`, `softmax`, `quantiser`, `timestep`) or by module path
+(`unet/up_blocks.3.resnets.1`). Integer inputs, such as the timestep, stay as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ldmc.errors import UsageError
+from ldmc.ir import Component, Form, Network, TensorSpec
+from ldmc.passes.base import Context, Pass
+
+KINDS = ("norm", "softmax", "quantiser", "timestep")
+_NORMS = ("GroupNorm", "LayerNorm", "RMSNorm", "BatchNorm2d", "InstanceNorm2d")
+_QUANTISERS = ("NearestCode", "VectorQuantizer")
+
+
+@dataclass(frozen=True)
+class Fp16(Pass):
+    """Half-precision weights and I/O.
+
+    keep: kinds and `COMPONENT/module.path`s that stay fp32; empty means what the target asks for, and
+        `keep=none` keeps nothing.
+    """
+
+    keep: tuple[str, ...] = ()
+
+    name: ClassVar[str] = "fp16"
+    summary: ClassVar[str] = "cast weights and I/O to half precision, keeping fp32 where it matters"
+    requires: ClassVar[tuple[Form, ...]] = (Form.TORCH,)
+    produces: ClassVar[Form] = Form.TORCH
+    tools: ClassVar[tuple[str, ...]] = ("torch",)
+
+    def __post_init__(self) -> None:
+        for item in self.keep:
+            if item not in (*KINDS, "none") and "/" not in item:
+                raise ValueError(
+                    f"keep={item}: expected none, one of {', '.join(KINDS)}, or COMPONENT/module.path"
+                )
+
+    def run(self, component: Component, context: Context) -> Component:
+        network: Network = component.payload
+        keep = self.keep or context.target.fp32_islands
+        module = copy.deepcopy(network.module)
+        roots = _island_roots(module.net, keep, component.name)
+        with network.mode:
+            _cast(module.net, roots)
+            if "timestep" not in keep:
+                _timestep_in_fp16(module.net)
+            if "softmax" in keep:
+                _softmax_in_fp32(module.net)
+        context.remark(f"{len(roots)} fp32 islands: {', '.join(keep)}")
+        return component.evolve(
+            payload=replace(network, module=module),
+            inputs=tuple(map(_half, component.inputs)),
+            outputs=tuple(map(_half, component.outputs)),
+        )
+
+
+def _half(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, dtype="float16") if spec.dtype == "float32" else spec
+
+
+def _island_roots(net: Any, keep: tuple[str, ...], component: str) -> dict[str, Any]:
+    """The outermost modules that `keep` selects, by path."""
+    modules = dict(net.named_modules())
+    paths = set()
+    for item in keep:
+        owner, _, path = item.partition("/")
+        if owner == component and path not in modules:
+            near = difflib.get_close_matches(path, modules, n=1)
+            hint = f"; did you mean {owner}/{near[0]}?" if near else ""
+            raise UsageError(f"keep={item}: {component} has no module {path!r}", fix=f"name a module path{hint}")
+        if owner == component and path:
+            paths.add(path)
+    kinds = {"norm": _NORMS, "quantiser": _QUANTISERS}
+    names = {name for kind in keep for name in kinds.get(kind, ())}
+    paths |= {path for path, module in modules.items() if type(module).__name__ in names}
+    outermost = {path for path in paths if not any(path.startswith(f"{other}.") for other in paths)}
+    return {path: modules[path] for path in sorted(outermost)}
+
+
+def _cast(net: Any, roots: dict[str, Any]) -> None:
+    """Halve every parameter outside the islands, and cast tensors where they enter and leave."""
+    import torch
+
+    inside = tuple(f"{root}." for root in roots)
+    for path, module in net.named_modules():
+        if path in roots:
+            module.register_forward_pre_hook(_caster(torch.float32), with_kwargs=True)
+            module.register_forward_hook(lambda _module, _args, output: _to(output, torch.float16))
+        if path in roots or path.startswith(inside):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            half = torch.empty(parameter.shape, dtype=torch.float16)
+            setattr(module, name, torch.nn.Parameter(half, requires_grad=False))
+            module.register_forward_pre_hook(_caster(torch.float16), with_kwargs=True)
+
+
+def _caster(dtype: Any) -> Any:
+    def hook(_module: Any, args: Any, kwargs: Any) -> Any:
+        return _to(args, dtype), _to(kwargs, dtype)
+
+    return hook
+
+
+def _to(value: Any, dtype: Any) -> Any:
+    """`value` with every floating-point tensor in it cast to `dtype`."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to(item, dtype) for item in value)
+    if isinstance(value, dict):
+        return {key: _to(item, dtype) for key, item in value.items()}
+    return value
+
+
+def _softmax_in_fp32(net: Any) -> None:
+    from ldmc.passes.attention import Fp32SoftmaxAttention
+
+    for module in net.modules():
+        if hasattr(module, "set_processor"):
+            module.set_processor(Fp32SoftmaxAttention())
+
+
+def _timestep_in_fp16(net: Any) -> None:
+    """diffusers computes sin and cos in fp32; cast their arguments down where that is not wanted."""
+    import torch
+
+    if hasattr(net, "time_proj"):
+        net.time_proj.register_forward_hook(lambda _module, _args, output: output.to(torch.float16))

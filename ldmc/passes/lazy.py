@@ -1,0 +1,90 @@
+"""Weights inside an ONNX graph that are not in memory: read, cast and computed only when written.
+
+    parameter(source, "conv_in.weight", FLOAT16)     read one tensor, cast it
+    derived(Transpose, [that])                       compute it from other constants
+
+Evaluating one lazy tensor needs the memory of that tensor and its inputs, whatever the model's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ldmc.errors import PassError
+from ldmc.ir import WeightSource
+
+
+def parameter(
+    source: WeightSource, key: str, component: str, dtype: ir.DataType, shape: ir.Shape
+) -> ir.LazyTensor:
+    """Parameter `key` of `source`, cast to `dtype`; `component` is for messages.
+
+    Raises (when evaluated):
+        PassError: a finite weight is outside the range of `dtype`.
+    """
+
+    def read() -> ir.TensorProtocol:
+        stored = source.read(key)
+        with np.errstate(over="ignore"):
+            values = stored.astype(dtype.numpy(), copy=False)
+        if values.dtype.itemsize < stored.dtype.itemsize and np.isinf(values).any() and np.isfinite(stored).all():
+            module = f"{component}/{key.rpartition('.')[0]}"
+            raise PassError(
+                f"{component}: {key} holds {np.abs(stored).max():g}, which {dtype.name.lower()} cannot represent (at most 65504)",
+                fix=f"keep its module in fp32: fp16{{keep=[norm,quantiser,timestep,{module}]}}",
+            )
+        return ir.tensor(values, name=key)
+
+    return ir.LazyTensor(read, dtype=dtype, shape=shape, name=key)
+
+
+def derived(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> ir.LazyTensor:
+    """The first output of `node` over constant `inputs`, computed by onnx's reference evaluator.
+
+    Shape and dtype are those that shape inference found for the node's output.
+    """
+    output = node.outputs[0]
+    assert output.dtype is not None and output.shape is not None
+    dtype, shape = output.dtype, output.shape
+    # The node is taken out of the graph after this, so what evaluation needs is copied now.
+    proto = _single_node_model(node, inputs, opset)
+
+    def compute() -> ir.TensorProtocol:
+        from onnx.reference import ReferenceEvaluator
+
+        names = [value.name for value in proto.graph.input]
+        feeds = dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True))
+        values = ReferenceEvaluator(proto).run(None, feeds)[0]
+        return ir.tensor(np.ascontiguousarray(values, dtype=dtype.numpy()), name=output.name)
+
+    return ir.LazyTensor(compute, dtype=dtype, shape=shape, name=output.name)
+
+
+def concatenated(tensors: Sequence[ir.TensorProtocol], axis: int, name: str) -> ir.LazyTensor:
+    """`tensors` joined along `axis`."""
+    shape = list(tensors[0].shape.numpy())
+    shape[axis] = sum(tensor.shape.numpy()[axis] for tensor in tensors)
+
+    def compute() -> ir.TensorProtocol:
+        return ir.tensor(np.concatenate([tensor.numpy() for tensor in tensors], axis=axis), name=name)
+
+    return ir.LazyTensor(compute, dtype=tensors[0].dtype, shape=ir.Shape(shape), name=name)
+
+
+def _single_node_model(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> object:
+    import onnx
+    from onnx import helper
+
+    infos = [
+        helper.make_tensor_value_info(f"i{k}", int(tensor.dtype), tensor.shape.numpy()) for k, tensor in enumerate(inputs)
+    ]
+    names = iter(info.name for info in infos)
+    proto = ir.to_proto(node)
+    del proto.input[:]
+    proto.input.extend(next(names) if value is not None else "" for value in node.inputs)
+    output = helper.make_empty_tensor_value_info(proto.output[0])
+    graph = onnx.helper.make_graph([proto], "derived", infos, [output])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])

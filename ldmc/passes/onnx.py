@@ -1,0 +1,139 @@
+"""`onnx`: trace the module and lower it to an ONNX graph, without its weights.
+
+    def forward(latent, t): ...    ->    graph (float[1,3,64,64] input_0, int64[1] input_1)
+                                             => (float[1,3,64,64] output_0) { 3000 nodes }
+
+The module's parameters are fake, so neither `torch.export` nor `torch.onnx.export` ever sees a
+weight; each initializer of the graph is a lazy tensor that reads one. Nodes and values are named
+after the module they come from (`mid_block.attentions.0.to_q/MatMul`), so that findings can be told
+in the model's own terms.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ldmc.errors import PassError
+from ldmc.ir import Component, Form, Network
+from ldmc.passes.base import Context, Pass
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+MIN_OPSET, MAX_OPSET = 18, 23
+
+
+@dataclass(frozen=True)
+class Onnx(Pass):
+    """Export to ONNX.
+
+    opset: operator set version, 18 to 23.
+    """
+
+    opset: int = 18
+
+    name: ClassVar[str] = "onnx"
+    summary: ClassVar[str] = "trace the module and lower it to an ONNX graph; weights stay in the checkpoint"
+    requires: ClassVar[tuple[Form, ...]] = (Form.TORCH,)
+    produces: ClassVar[Form] = Form.ONNX
+    tools: ClassVar[tuple[str, ...]] = ("torch", "onnxscript", "onnx_ir")
+
+    def __post_init__(self) -> None:
+        if not MIN_OPSET <= self.opset <= MAX_OPSET:
+            raise ValueError(f"opset={self.opset}: the exporter writes opset {MIN_OPSET} to {MAX_OPSET}")
+
+    def run(self, component: Component, context: Context) -> Component:
+        network: Network = component.payload
+        model = _export(component, self.opset)
+        graph = model.graph
+        if len(graph.inputs) != len(component.inputs) or len(graph.outputs) != len(component.outputs):
+            raise PassError(
+                f"{component.name}: the exported graph has {len(graph.inputs)} inputs and {len(graph.outputs)} "
+                f"outputs, the component has {len(component.inputs)} and {len(component.outputs)}"
+            )
+        _bind_weights(graph, network, component.name)
+        _name_after_modules(graph)
+        for value, spec in zip([*graph.inputs, *graph.outputs], [*component.inputs, *component.outputs], strict=True):
+            value.name = spec.name
+        return component.evolve(form=Form.ONNX, payload=model)
+
+
+def _export(component: Component, opset: int) -> ir.Model:
+    """`torch.export`, then PyTorch's own ONNX exporter, all under the module's fake mode."""
+    import torch
+
+    network: Network = component.payload
+    with network.mode, torch.no_grad(), _quiet():
+        examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in component.inputs)
+        traced = torch.export.export(network.module, examples, strict=False)
+        # optimize=False: the exporter's optimiser would look into weights that are not there.
+        program = torch.onnx.export(traced, dynamo=True, optimize=False, opset_version=opset, verbose=False)
+    assert program is not None
+    model: ir.Model = program.model
+    if model.opset_imports[""] != opset:
+        raise PassError(
+            f"{component.name}: the exporter wrote opset {model.opset_imports['']}, asked was {opset}",
+            fix="leave the opset out",
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns about packages that are not needed here (torchvision) and about its own internals."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
+    """Replace every fake initializer by a lazy tensor of the checkpoint, and name it by its key."""
+    from ldmc.passes.lazy import parameter
+
+    used = {value for node in graph for value in node.inputs if value is not None}
+    parameters = {name for name, _ in network.module.named_parameters()}
+    for name, value in list(graph.initializers.items()):
+        if value not in used:
+            graph.initializers.pop(name)
+            continue
+        if name not in parameters:
+            continue
+        key = name.removeprefix("net.")
+        tensor = value.const_value
+        assert tensor is not None
+        value.const_value = parameter(network.weights, key, component, tensor.dtype, tensor.shape)
+        value.name = key
+
+
+def _name_after_modules(graph: ir.Graph) -> None:
+    """Name nodes and values `module.path/Op`, numbered where one module has several; drop exporter notes."""
+    seen: Counter[str] = Counter()
+    outputs = set(graph.outputs)
+    for node in graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+        path = scopes[-2].removeprefix("net").removeprefix(".") if len(scopes) > 1 else ""
+        stem = f"{path}/{node.op_type}" if path else node.op_type
+        seen[stem] += 1
+        node.name = stem if seen[stem] == 1 else f"{stem}_{seen[stem]}"
+        for k, value in enumerate(node.outputs):
+            if value not in outputs:
+                value.name = node.name if k == 0 else f"{node.name}:{k}"
+        node.metadata_props.clear()
+        node.doc_string = None
+        for value in node.outputs:
+            value.metadata_props.clear()
+    graph.metadata_props.clear()

@@ -1,0 +1,16 @@
+"""Load a compiled bundle, draw with it, time it. Needs Python 3.6, numpy and one inference engine.
+
+    from ldmc.runtime import load          # with ldmc installed
+    from runtime import load               # from inside a bundle, without it
+
+    with load("faces.cpu.ldmc") as pipeline:
+        image = pipeline.generate(seed=0, steps=20)     # uint8, H x W x 3
+
+This package is copied into every bundle as it is: Python 3.6 syntax, standard library and numpy at
+import time, relative imports only. The engine is imported when a bundle is loaded.
+"""
+
+from .errors import BundleProblem, InputProblem
+from .loader import Pipeline, load
+
+__all__ = ["BundleProblem", "InputProblem", "Pipeline", "load"]

@@ -1,0 +1,27 @@
+"""Inference engines, one module each. A module is imported when the first component of its form is opened.
+
+A backend module has `open_component(manifest, entry, threads, cache, verify, remarks)`, which gives an object with
+
+    run(arrays) -> list of arrays      positional, in the manifest's order; shapes and dtypes as the manifest says
+    close()                            drops the engine's memory
+
+It raises BundleProblem where the engine is missing or refuses the file, and appends to `remarks` (list of str)
+what it could not do but can do without.
+"""
+
+import importlib
+
+from ..errors import BundleProblem
+
+MODULES = {"onnx": "onnxruntime_cpu"}
+
+
+def open_component(manifest, entry, threads, cache, verify, remarks):
+    """Opens one component of a bundle in the engine for its form. Raises BundleProblem for a form without one."""
+    module = MODULES.get(entry.form)
+    if module is None:
+        message = "component %s of %s is in form %r; this runtime runs %s" % (
+            entry.name, manifest.root, entry.form, ", ".join(sorted(MODULES)))
+        raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
+    backend = importlib.import_module("." + module, __name__)
+    return backend.open_component(manifest, entry, threads, cache, verify, remarks)

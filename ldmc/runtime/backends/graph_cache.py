@@ -1,0 +1,123 @@
+"""The engine's optimised graph, kept next to the model so that later loads neither optimise nor copy weights.
+
+    unet/model.onnx  model.onnx.data             as compiled
+    unet/optimized-0123456789abcdef/             named by the key's first 16 digits
+        model.onnx  model.onnx.data              as the engine saved them
+        key.json                                 the whole key, and size and SHA-256 of both files
+
+A folder is made under another name and renamed, so it is whole or not there. Who makes one holds a lock
+on the component's folder; who waits for the lock then finds it made.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import uuid
+
+from ..digest import sha256_of_file, sha256_of_text
+
+PREFIX = "optimized-"
+MODEL_NAME = "model.onnx"
+KEY_NAME = "key.json"
+
+
+class GraphCache(object):
+    """The saved graph of one component for one key.
+
+    Args:
+        folder: the component's folder.
+        key: JSON-able dict of everything the saved graph depends on.
+    """
+
+    def __init__(self, folder, key):
+        self.folder = folder
+        self.key = key
+        self.path = os.path.join(folder, PREFIX + sha256_of_text(json.dumps(key, sort_keys=True))[:16])
+        self.model_path = os.path.join(self.path, MODEL_NAME)
+
+    def is_whole(self, hashes=False):
+        """Whether the saved graph is there, is of this key, and its files have the sizes (and hashes) they had."""
+        try:
+            with io.open(os.path.join(self.path, KEY_NAME), encoding="utf-8") as stream:
+                record = json.load(stream)
+            if record["key"] != self.key or MODEL_NAME not in record["files"]:
+                return False
+            for name, expected in record["files"].items():
+                path = os.path.join(self.path, name)
+                if os.path.getsize(path) != expected["bytes"]:
+                    return False
+                if hashes and sha256_of_file(path) != expected["sha256"]:
+                    return False
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Waits until no other process works on this component's folder. Gives False where there are no locks."""
+        try:
+            import fcntl
+        except ImportError:  # Windows: two first loads both work, one folder wins
+            yield False
+            return
+        handle = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                held = True
+            except OSError:  # a network filesystem without locks
+                held = False
+            yield held
+        finally:
+            os.close(handle)
+
+    def make(self, save):
+        """Makes the folder anew. `save(path)` writes the graph to `path` and its weights beside it.
+
+        Raises: OSError where it cannot be written, and what `save` raises; nothing half-written is left.
+        """
+        temporary = "%s.part-%s" % (self.path, uuid.uuid4().hex[:8])
+        os.mkdir(temporary)
+        try:
+            save(os.path.join(temporary, MODEL_NAME))
+            self._write_key(temporary)
+            self.discard()
+            os.rename(temporary, self.path)
+        except OSError:
+            if not self.is_whole():  # else another process, one that does not lock, was first
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def discard(self):
+        """Removes this key's folder, if it is there."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def remove_others(self):
+        """Removes folders of other keys and what dead processes left. Only for the holder of the lock."""
+        for name in sorted(os.listdir(self.folder)):
+            path = os.path.join(self.folder, name)
+            if name.startswith(PREFIX) and path != self.path:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _write_key(self, folder):
+        files = {}
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            _flush(path)
+            files[name] = {"bytes": os.path.getsize(path), "sha256": sha256_of_file(path)}
+        path = os.path.join(folder, KEY_NAME)
+        with io.open(path, "w", encoding="utf-8") as stream:
+            stream.write(json.dumps({"key": self.key, "files": files}, indent=1, sort_keys=True) + "\n")
+        _flush(path)
+
+
+def _flush(path):
+    """Onto the disk before the rename: a board that loses power must not keep a folder of zeros."""
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,187 @@
+"""Opens a bundle and draws with it: noise -> DDIM steps with the UNet -> decoder -> picture."""
+
+import time
+
+import numpy as np
+
+from . import backends
+from .component import Component
+from .ddim import DDIM
+from .errors import BundleProblem, InputProblem
+from .manifest import check_files, read_manifest
+
+MAX_SEED = 2 ** 32 - 1
+
+
+def load(path, verify=False, threads=None, cache=True):
+    """Opens a bundle.
+
+    Args:
+        path: the folder NAME.TARGET.ldmc.
+        verify: check the SHA-256 of every file, the saved optimised graph's too; sizes are checked always.
+        threads: threads of one call; None leaves it to the engine (one per core).
+        cache: keep the engine's optimised graph next to the model (twice the weights on disk), for quick lean loads.
+    Returns: Pipeline.
+    Raises: BundleProblem, with `.message`, `.fix` and `.exit_code`.
+    """
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InputProblem("threads is %r, expected an integer from 1" % (threads,))
+    manifest = read_manifest(path)
+    check_files(manifest.root, manifest, hashes=verify)
+    DDIM(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
+    _check_components(manifest)
+    remarks = []
+    if manifest.placeholder_weights:
+        remarks.append("the weights are random placeholders: every picture is noise")
+    opened = {}
+    try:
+        for name in ("unet", "decoder"):
+            entry = manifest.components[name]
+            opened[name] = Component(entry, backends.open_component(manifest, entry, threads, cache, verify, remarks))
+    except BaseException:
+        for component in opened.values():
+            component.close()
+        raise
+    return Pipeline(manifest, opened["unet"], opened["decoder"], remarks)
+
+
+class Pipeline(object):
+    """An open bundle. Close it, or use it in a `with` statement, to give its memory back.
+
+    Attributes: `manifest` (Manifest); `remarks` (list of str): what the user should know but nothing fails on.
+    """
+
+    def __init__(self, manifest, unet, decoder, remarks):
+        self.manifest = manifest
+        self.remarks = remarks
+        self._unet = unet
+        self._decoder = decoder
+
+    @property
+    def latent_shape(self):
+        """(channels, height, width) of one latent."""
+        return self._unet.entry.inputs[0].shape[1:]
+
+    def unet(self, latent, t):
+        """One UNet call.
+
+        Args:
+            latent: float, [N, channels, height, width], any N.
+            t: timestep: an integer, or integers of shape [N].
+        Returns: float32 of the latent's shape.
+        """
+        latent = self._latents(latent)
+        t = np.asarray(t)
+        if t.dtype.kind not in "iu":
+            raise InputProblem("t is %s, expected an integer or an array of integers" % t.dtype)
+        if t.shape not in ((), (1,), (len(latent),)):
+            message = "t is of shape %s, expected one timestep or [%d], one for each latent" % (
+                list(t.shape), len(latent))
+            raise InputProblem(message)
+        return self._unet.run([latent, np.broadcast_to(t, (len(latent),))])
+
+    def decode(self, latent):
+        """Pictures of latents. latent: float, [N, channels, height, width]. Returns: float32 [N, 3, H, W] about -1..1."""
+        return self._decoder.run([self._latents(latent)])
+
+    def generate(self, seed=0, steps=20, batch=1, eta=0.0, latent=None, on_step=None):
+        """Draws. See `generate_timed`. Returns: uint8, H x W x 3; for a batch over 1, N x H x W x 3."""
+        return self.generate_timed(seed, steps, batch, eta, latent, on_step)[0]
+
+    def generate_timed(self, seed=0, steps=20, batch=1, eta=0.0, latent=None, on_step=None):
+        """Draws, and says how long it took.
+
+        Args:
+            seed: picture k of a batch is what seed + k draws alone. The noise is numpy's RandomState(seed), so it
+                is the same for every numpy and Python; the picture is the same up to the engine's rounding.
+            steps: DDIM steps, 1 to the scheduler's num_train_timesteps.
+            batch: pictures to draw.
+            eta: 0 to 1: how much fresh noise each step adds.
+            latent: float, [batch, channels, height, width]: start from this instead of the seed's first noise.
+            on_step: called as on_step(done, steps) after each step.
+        Returns: (image, seconds): uint8, H x W x 3, or N x H x W x 3 for a batch over 1; a dict of
+            denoise_seconds, decode_seconds, total_seconds.
+        Raises: InputProblem for an argument that does not fit; BundleProblem where a component fails.
+        """
+        sampler = DDIM(self.manifest.scheduler)
+        timesteps = sampler.timesteps(steps)
+        sampler.check_range(timesteps)
+        sources = _noise_sources(seed, batch)
+        if isinstance(eta, bool) or not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
+            raise InputProblem("eta is %r, expected a number from 0 to 1" % (eta,))
+        sample = self._draw(sources)
+        if latent is not None:
+            sample = self._latents(latent).astype(np.float32)
+            if len(sample) != batch:
+                raise InputProblem("latent holds %d latents and batch is %d" % (len(sample), batch))
+        start = time.perf_counter()
+        for done, t in enumerate(timesteps, 1):
+            noise = self._draw(sources) if eta > 0 else None
+            sample = sampler.step(self.unet(sample, int(t)), t, sample, eta, noise)
+            if on_step is not None:
+                on_step(done, len(timesteps))
+        denoised = time.perf_counter()
+        images = _to_uint8(self.decode(sample))
+        end = time.perf_counter()
+        seconds = {"denoise_seconds": denoised - start, "decode_seconds": end - denoised, "total_seconds": end - start}
+        return (images[0] if batch == 1 else images), seconds
+
+    def close(self):
+        """Gives the engine's memory back. The pipeline cannot be used after."""
+        self._unet.close()
+        self._decoder.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _draw(self, sources):
+        return np.stack([source.standard_normal(self.latent_shape) for source in sources]).astype(np.float32)
+
+    def _latents(self, latent):
+        latent = np.asarray(latent)
+        if latent.dtype.kind != "f":
+            raise InputProblem("the latent is %s, expected floating point" % latent.dtype)
+        if latent.ndim != 4 or latent.shape[1:] != self.latent_shape or len(latent) == 0:
+            message = "the latent is of shape %s, expected [N, %s]" % (
+                list(latent.shape), ", ".join(str(size) for size in self.latent_shape))
+            raise InputProblem(message)
+        return latent
+
+
+def _noise_sources(seed, batch):
+    for name, value, least in (("seed", seed, 0), ("batch", batch, 1)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise InputProblem("%s is %r, expected an integer from %d" % (name, value, least))
+    if seed + batch - 1 > MAX_SEED:
+        raise InputProblem("seed %d and batch %d reach over the largest seed, %d" % (seed, batch, MAX_SEED))
+    return [np.random.RandomState(int(seed) + k) for k in range(batch)]
+
+
+def _to_uint8(images):
+    """float [N, C, H, W] in -1..1 -> uint8 [N, H, W, 3]; one channel becomes grey."""
+    pixels = np.rint(np.clip((images + 1) * 127.5, 0, 255)).astype(np.uint8).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(pixels if pixels.shape[3] == 3 else np.repeat(pixels, 3, axis=3))
+
+
+def _check_components(manifest):
+    for name, inputs in (("unet", 2), ("decoder", 1)):
+        entry = manifest.components.get(name)
+        if entry is None:
+            found = ", ".join(sorted(manifest.components)) or "none"
+            message = "%s has no component %s (it has: %s)" % (manifest.path, name, found)
+            raise BundleProblem(message, "build the bundle again whole")
+        if len(entry.inputs) != inputs or len(entry.outputs) != 1 or len(entry.inputs[0].shape) != 4:
+            message = "component %s of %s has inputs %s and outputs %s; expected %d inputs, the first of 4 axes, and " \
+                "1 output" % (name, manifest.root, _listed(entry.inputs), _listed(entry.outputs), inputs)
+            raise BundleProblem(message, "build the bundle again")
+    latent, decoded = manifest.components["unet"].outputs[0], manifest.components["decoder"].inputs[0]
+    if latent.shape[1:] != decoded.shape[1:]:
+        message = "the unet of %s gives %s and its decoder takes %s" % (manifest.root, latent, decoded)
+        raise BundleProblem(message, "build the bundle again from one model")
+
+
+def _listed(tensors):
+    return "(%s)" % ", ".join(str(tensor) for tensor in tensors)

@@ -1,0 +1,189 @@
+"""Reading and checking a bundle's manifest.json. The reader owns the format, so its version is here.
+
+    NAME.TARGET.ldmc/
+        manifest.json                 what this module reads
+        unet/ decoder/ ...            the files the manifest lists, with size and SHA-256
+"""
+
+import io
+import json
+import os
+
+from .digest import sha256_of_file
+from .errors import BundleProblem
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+REBUILD = "build the bundle again with `ldmc build`, or copy it again whole"
+SHOWN_PROBLEMS = 5
+
+_KEYS = (("name", str), ("target", str), ("components", dict), ("scheduler", dict), ("files", list))
+_COMPONENT_KEYS = (("form", str), ("file", str), ("inputs", list), ("outputs", list))
+_TENSOR_KEYS = (("name", str), ("dtype", str), ("shape", list))
+_FILE_KEYS = (("path", str), ("bytes", int), ("sha256", str))
+_JSON_NAMES = {str: "a string", dict: "an object", list: "a list", int: "an integer"}
+
+
+class Tensor(object):
+    """Name, dtype (numpy's name) and static shape (tuple of ints) of one input or output."""
+
+    def __init__(self, data):
+        self.name = data["name"]
+        self.dtype = data["dtype"]
+        self.shape = tuple(data["shape"])
+
+    def __str__(self):
+        return "%s %s%s" % (self.name, self.dtype, list(self.shape))
+
+
+class ComponentEntry(object):
+    """One component: `name`, `form`, `file` (relative to the bundle), `inputs`, `outputs`, `ops` (type -> count)."""
+
+    def __init__(self, name, data):
+        self.name = name
+        self.form = data["form"]
+        self.file = data["file"]
+        self.inputs = [Tensor(entry) for entry in data["inputs"]]
+        self.outputs = [Tensor(entry) for entry in data["outputs"]]
+        self.ops = (data.get("stats") or {}).get("ops") or {}
+
+
+class Manifest(object):
+    """A manifest that has every key the runtime reads.
+
+    Attributes: `root` (bundle folder), `path` (of manifest.json), `data` (the whole JSON object), `name`, `target`,
+    `components` (name -> ComponentEntry), `scheduler` (dict), `files` (list of dicts: path, bytes, sha256, role).
+    """
+
+    def __init__(self, root, data):
+        self.root = root
+        self.path = os.path.join(root, MANIFEST_NAME)
+        self.data = data
+        self.name = data["name"]
+        self.target = data["target"]
+        self.components = {name: ComponentEntry(name, entry) for name, entry in data["components"].items()}
+        self.scheduler = data["scheduler"]
+        self.files = data["files"]
+
+    @property
+    def placeholder_weights(self):
+        """Whether the weights are random numbers, so that every picture is noise."""
+        weights = (self.data.get("source") or {}).get("weights") or {}
+        return weights.get("kind") == "placeholder"
+
+    def requirement(self, package):
+        """The version the bundle asks of `package`, such as `>=1.16`; empty where it asks none."""
+        packages = (self.data.get("requirements") or {}).get("packages") or {}
+        return packages.get(package, "")
+
+    def file_path(self, relative, root=None):
+        """Where a path of the manifest lies on this machine (under `root`). Refuses one that leaves the bundle."""
+        parts = relative.replace("\\", "/").split("/")
+        if not relative or os.path.isabs(relative) or parts[0].endswith(":") or parts[0] == "" or ".." in parts:
+            raise BundleProblem("%s names a file outside the bundle: %r" % (self.path, relative), REBUILD)
+        return os.path.join(root or self.root, *parts)
+
+
+def read_manifest(path):
+    """Reads and checks the manifest of the bundle folder at `path`.
+
+    Returns: Manifest.
+    Raises: BundleProblem where there is no bundle, the manifest is not JSON, lacks a key, or is of a newer schema.
+    """
+    root = os.path.abspath(str(path))
+    if not os.path.isdir(root):
+        what = "is a file, not a bundle folder" if os.path.exists(root) else "does not exist"
+        raise BundleProblem("%s %s" % (root, what), "give the path of a folder NAME.TARGET.ldmc made by `ldmc build`")
+    where = os.path.join(root, MANIFEST_NAME)
+    try:
+        with io.open(where, encoding="utf-8") as stream:
+            data = json.load(stream)
+    except ValueError as problem:  # UnicodeDecodeError and JSONDecodeError are both ValueErrors
+        raise BundleProblem("%s is not JSON: %s" % (where, problem), REBUILD)
+    except OSError as problem:
+        raise BundleProblem("cannot read %s: %s" % (where, problem.strerror or problem), REBUILD)
+    _check_schema(data, where)
+    manifest = Manifest(root, data)
+    for entry in manifest.files:
+        manifest.file_path(entry["path"])
+    for component in manifest.components.values():
+        manifest.file_path(component.file)
+    return manifest
+
+
+def check_files(root, manifest, hashes=False):
+    """Checks every file the manifest lists: it is there, has its size and, with `hashes`, its SHA-256.
+
+    Args: root: the bundle folder the files are looked for in. manifest: Manifest.
+    Raises: BundleProblem naming the first five problems and how many there are; exit code 5 with `hashes`, else 1.
+    """
+    problems = []
+    for entry in manifest.files:
+        problem = _file_problem(manifest.file_path(entry["path"], root), entry, hashes)
+        if problem:
+            problems.append("%s %s" % (entry["path"], problem))
+    if not problems:
+        return
+    shown = "; ".join(problems[:SHOWN_PROBLEMS])
+    if len(problems) > SHOWN_PROBLEMS:
+        shown += "; and %d more" % (len(problems) - SHOWN_PROBLEMS)
+    count = "1 file is" if len(problems) == 1 else "%d files are" % len(problems)
+    message = "%s: %s not as the manifest says: %s" % (root, count, shown)
+    raise BundleProblem(message, "copy the bundle again whole, or build it again", exit_code=5 if hashes else 1)
+
+
+def _file_problem(path, entry, hashes):
+    if not os.path.isfile(path):
+        return "is missing"
+    actual_bytes = os.path.getsize(path)
+    if actual_bytes != entry["bytes"]:
+        return "has %d bytes, expected %d" % (actual_bytes, entry["bytes"])
+    if not hashes:
+        return ""
+    try:
+        actual = sha256_of_file(path)
+    except OSError as problem:
+        return "cannot be read (%s)" % (problem.strerror or problem)
+    if actual != entry["sha256"].lower():
+        return "has SHA-256 %s, expected %s" % (actual, entry["sha256"])
+    return ""
+
+
+def _check_schema(data, where):
+    if not isinstance(data, dict):
+        raise BundleProblem("%s holds %s where an object is expected" % (where, type(data).__name__), REBUILD)
+    version = data.get("schema_version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise BundleProblem("%s has no schema_version (found %r)" % (where, version), REBUILD)
+    if version > SCHEMA_VERSION:
+        message = "%s has schema_version %d; this runtime reads up to %d" % (where, version, SCHEMA_VERSION)
+        raise BundleProblem(message, "upgrade ldmc, or use the runtime inside the bundle")
+    _check_keys(data, _KEYS, where, "")
+    for name in sorted(data["components"]):
+        entry = data["components"][name]
+        _check_keys(entry, _COMPONENT_KEYS, where, "components.%s" % name)
+        for side in ("inputs", "outputs"):
+            for index, tensor in enumerate(entry[side]):
+                place = "components.%s.%s[%d]" % (name, side, index)
+                _check_keys(tensor, _TENSOR_KEYS, where, place)
+                _check_shape(tensor["shape"], where, place)
+    for index, entry in enumerate(data["files"]):
+        _check_keys(entry, _FILE_KEYS, where, "files[%d]" % index)
+
+
+def _check_keys(data, keys, where, place):
+    if not isinstance(data, dict):
+        raise BundleProblem("%s: %s is not an object" % (where, place), REBUILD)
+    for key, kind in keys:
+        full = "%s.%s" % (place, key) if place else key
+        if key not in data:
+            raise BundleProblem("%s lacks the key %s" % (where, full), REBUILD)
+        if not isinstance(data[key], kind) or isinstance(data[key], bool):
+            message = "%s: %s is %r, expected %s" % (where, full, data[key], _JSON_NAMES[kind])
+            raise BundleProblem(message, REBUILD)
+
+
+def _check_shape(shape, where, place):
+    if not shape or not all(type(size) is int and size > 0 for size in shape):
+        message = "%s: %s.shape is %r, expected a list of positive integers" % (where, place, shape)
+        raise BundleProblem(message, REBUILD)

@@ -1,0 +1,70 @@
+"""Times a bundle: load, first picture, then percentiles of denoising, decoding and both."""
+
+import math
+import time
+
+from . import memory
+from .errors import InputProblem
+
+PHASES = ("denoise", "decode", "total")
+
+
+def bench(open_pipeline, steps=20, runs=5, warmup=1, seed=0, batch=1, threads=None, on_run=None):
+    """Loads a bundle and draws `warmup` + `runs` times.
+
+    Args:
+        open_pipeline: called once without arguments; gives a Pipeline, which is closed at the end. Its time is the
+            load time.
+        steps, seed, batch: of every drawing.
+        runs: drawings that are measured, from 1.
+        warmup: drawings before them that are not. The very first drawing, warm-up or not, gives first_seconds.
+        threads: only recorded; set it where the pipeline is opened.
+        on_run: called as on_run(done, of) after each drawing.
+    Returns: dict of
+        load_seconds, first_seconds: float.
+        denoise, decode, total: dict of p50_seconds, p90_seconds, p99_seconds, min_seconds, mean_seconds.
+        runs, steps, warmup, batch: int. threads: int or None (one per core).
+        peak_rss_bytes: most physical memory of this process so far. private_bytes_after_load: unshared, unmapped
+            memory after loading. Both None where the system does not say.
+    """
+    for name, value, least in (("runs", runs, 1), ("warmup", warmup, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputProblem("%s is %r, expected an integer from %d" % (name, value, least))
+    start = time.perf_counter()
+    pipeline = open_pipeline()
+    load_seconds = time.perf_counter() - start
+    private_bytes = memory.private_bytes()
+    timings = []
+    try:
+        for done in range(1, warmup + runs + 1):
+            timings.append(pipeline.generate_timed(seed=seed, steps=steps, batch=batch)[1])
+            if on_run is not None:
+                on_run(done, warmup + runs)
+    finally:
+        pipeline.close()
+    result = {"load_seconds": load_seconds, "first_seconds": timings[0]["total_seconds"]}
+    for phase in PHASES:
+        result[phase] = summary([timing[phase + "_seconds"] for timing in timings[warmup:]])
+    result.update(runs=runs, steps=steps, warmup=warmup, batch=batch, threads=threads)
+    result.update(peak_rss_bytes=memory.peak_rss_bytes(), private_bytes_after_load=private_bytes)
+    return result
+
+
+def summary(seconds):
+    """p50, p90, p99, least and mean of a list of seconds, as a dict."""
+    return {
+        "p50_seconds": percentile(seconds, 50),
+        "p90_seconds": percentile(seconds, 90),
+        "p99_seconds": percentile(seconds, 99),
+        "min_seconds": min(seconds),
+        "mean_seconds": sum(seconds) / len(seconds),
+    }
+
+
+def percentile(values, percent):
+    """The value below which `percent` of the values lie, linear between neighbours (numpy's default)."""
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * percent / 100.0
+    low = int(math.floor(place))
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)

@@ -1,0 +1,198 @@
+"""What people see in the terminal: tables and progress. At 80 columns and in a pipe, too."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ldmc.passes import TABLE, pass_class
+from ldmc.targets.target import Target
+
+if TYPE_CHECKING:
+    from ldmc.compiler.driver import BuildResult, Written
+    from ldmc.compiler.stage import StageRecord
+    from ldmc.compiler.verify import VerifyReport
+
+_MIB = 2**20
+
+
+class RichProgress:
+    """Progress of long work on `console`; bars only on a terminal, one line per step in a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextlib.contextmanager
+    def stage(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """A step begins. total: bytes or steps to be done, or None; the function given advances it."""
+        if not self.console.is_terminal:
+            self.console.print(f"- {title}", highlight=False)
+            yield lambda _: None
+            return
+        with Progress(*_columns(total), console=self.console, transient=True) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda done: progress.advance(task, done)
+
+    def warn(self, message: str) -> None:
+        """Something that cannot be missed."""
+        self.console.print(Panel(escape(message), border_style="bold yellow", title="warning", title_align="left"))
+
+    def component_done(self, name: str, records: list[StageRecord], write: Written) -> None:
+        """The stage table of one component."""
+        self.console.print(stage_table(name, records, write))
+
+
+def _columns(total: int | None) -> list[Any]:
+    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
+    if total is not None:
+        columns += [BarColumn(), DownloadColumn(binary_units=True) if total > 100_000 else MofNCompleteColumn()]
+    return [*columns, TimeElapsedColumn()]
+
+
+def stage_table(name: str, records: list[StageRecord], write: Written) -> Table:
+    """Stages of one component: time, memory, and what the pass did to the graph."""
+    table = Table(title=f"{name}", title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("stage")
+    for heading in ("s", "peak MiB", "nodes", "params M", "weights MiB", "GMAC"):
+        table.add_column(heading, justify="right")
+    for record in records:
+        before, after = record.before.stats, record.after.stats
+        table.add_row(
+            escape(record.stage),
+            f"{record.seconds:.1f}",
+            _mib(record.peak_rss_bytes),
+            _arrow(before.nodes, after.nodes),
+            f"{after.params / 1e6:.2f}",
+            f"{after.bytes / _MIB:.1f}",
+            f"{after.macs / 1e9:.1f}" if after.macs is not None else "-",
+        )
+    table.add_row("write", f"{write.reading.seconds:.1f}", _mib(write.reading.peak_rss_bytes), "", "", f"{write.bytes / _MIB:.1f}", "")
+    return table
+
+
+def _arrow(before: int, after: int) -> str:
+    return f"{after}" if before == after else f"{before} -> {after}"
+
+
+def _mib(size: int | None) -> str:
+    return f"{size / _MIB:.0f}" if size is not None else "-"
+
+
+def print_build(result: BuildResult, console: Console) -> None:
+    """The last lines of a build."""
+    for record in result.records:
+        for remark in record.remarks:
+            console.print(f"{record.component} {record.stage}: {escape(remark)}", highlight=False, style="dim")
+    peak = f", peak memory {_mib(result.peak_rss_bytes)} MiB" if result.peak_rss_bytes else ""
+    console.print(f"[bold]{escape(str(result.bundle))}[/] for {result.target}: {result.seconds:.1f} s{peak}", highlight=False)
+
+
+def print_bench(result: dict[str, Any], console: Console) -> None:
+    """Percentiles of each phase, then load, first picture and memory."""
+    table = Table(title=f"{result['runs']} runs of {result['steps']} steps, batch {result['batch']}", title_justify="left")
+    table.add_column("seconds")
+    for heading in ("min", "mean", "p50", "p90", "p99"):
+        table.add_column(heading, justify="right")
+    for phase in ("denoise", "decode", "total"):
+        row = result[phase]
+        table.add_row(phase, *(f"{row[f'{key}_seconds']:.3f}" for key in ("min", "mean", "p50", "p90", "p99")))
+    console.print(table)
+    console.print(
+        f"load {result['load_seconds']:.2f} s, first picture {result['first_seconds']:.2f} s, "
+        f"peak memory {_mib(result['peak_rss_bytes'])} MiB",
+        highlight=False,
+    )
+
+
+def print_verify(report: VerifyReport, console: Console) -> None:
+    """Agreement with PyTorch, component by component."""
+    table = Table(title="against PyTorch eager fp32", title_justify="left")
+    for heading in ("", "SNR dB", "needs", "max abs error"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, result in report.components.items():
+        table.add_row(name, f"{result.snr_db:.1f}", f"{result.needed_db:.0f}", f"{result.max_abs_error:.2e}")
+    if report.image_psnr_db is not None:
+        table.add_row("image (PSNR)", f"{report.image_psnr_db:.1f}", f"{report.needed_psnr_db:.0f}", "")
+    console.print(table)
+    for remark in report.remarks:
+        console.print(escape(remark), highlight=False)
+
+
+def print_manifest(manifest: dict[str, Any], console: Console) -> None:
+    """A bundle at a glance."""
+    weights = manifest["source"]["weights"]
+    origin = f"placeholder, seed {weights['seed']}" if weights["kind"] == "placeholder" else f"{len(weights['files'])} files"
+    total = sum(file["bytes"] for file in manifest["files"])
+    console.print(f"[bold]{escape(manifest['name'])}[/] for {manifest['target']}", highlight=False)
+    console.print(f"model    {escape(manifest['source']['model'])} ({manifest['source']['kind']}), weights: {origin}", highlight=False)
+    console.print(f"files    {len(manifest['files'])}, {total / _MIB:.1f} MiB", highlight=False)
+    needs = ", ".join(f"{name} {version}" for name, version in manifest["requirements"]["packages"].items())
+    console.print(f"needs    python {manifest['requirements']['python']}, {needs}", highlight=False)
+    for name, component in manifest["components"].items():
+        stats = component["stats"]
+        console.print(f"\n[bold]{name}[/]  {escape(manifest['pipeline'][name])}", highlight=False)
+        for side in ("inputs", "outputs"):
+            for spec in component[side]:
+                console.print(f"  {side[:-1]:7} {spec['name']}  {spec['dtype']}{escape(str(spec['shape']))}", highlight=False)
+        gmac = f", {stats['macs'] / 1e9:.1f} GMAC" if stats["macs"] is not None else ""
+        console.print(
+            f"  {stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB{gmac}", highlight=False
+        )
+
+
+def describe_passes() -> list[dict[str, Any]]:
+    """Every pass as data: the `passes` array of `ldmc passes --json`."""
+    described = []
+    for name in TABLE:
+        cls = pass_class(name)
+        described.append(
+            {
+                "name": name,
+                "summary": cls.summary,
+                "requires": [str(form) for form in cls.requires],
+                "produces": str(cls.produces),
+                "runs_on": cls.runs_on,
+                "tools": list(cls.tools),
+                "options": [{"name": f.name, "type": str(f.type), "default": f.default} for f in fields(cls)],
+            }
+        )
+    return described
+
+
+def print_passes(described: list[dict[str, Any]], console: Console) -> None:
+    """One row per pass."""
+    table = Table()
+    for heading in ("pass", "takes", "gives", "options", "what it does"):
+        table.add_column(heading)
+    for row in described:
+        options = ", ".join(f"{o['name']}={_default(o['default'])}" for o in row["options"])
+        table.add_row(row["name"], " | ".join(row["requires"]), row["produces"], escape(options), row["summary"])
+    console.print(table)
+
+
+def _default(value: Any) -> str:
+    return "[]" if value == () else str(value)
+
+
+def print_targets(found: list[Target], console: Console, *, whole: bool) -> None:
+    """One row per target, or everything about one."""
+    if whole:
+        for key, value in found[0].to_json().items():
+            shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            shown = ", ".join(shown) if isinstance(shown, list) else shown
+            console.print(f"{key:13} {escape(str(shown))}", highlight=False)
+        return
+    table = Table()
+    for heading in ("target", "what it is", "engine", "default passes (unet)"):
+        table.add_column(heading)
+    for target in found:
+        table.add_row(target.name, target.summary, target.engine, escape(target.pipelines["unet"]))
+    console.print(table)

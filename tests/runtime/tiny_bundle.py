@@ -1,0 +1,138 @@
+"""Makes a whole, tiny bundle in milliseconds: a convolutional 'unet' that uses its timestep, and a 'decoder'.
+
+The weights are external data, and large enough for ONNX Runtime to keep them so in the graph it saves.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import ldmc.runtime
+
+RUNTIME = Path(ldmc.runtime.__file__).parent
+LATENT = (3, 8, 8)
+WIDTH = 16
+SCHEDULER = {
+    "type": "ddim", "num_train_timesteps": 1000, "beta_start": 0.0015, "beta_end": 0.0195,
+    "beta_schedule": "scaled_linear", "trained_betas": None, "clip_sample": False, "clip_sample_range": 1.0,
+    "set_alpha_to_one": True, "steps_offset": 0, "prediction_type": "epsilon", "timestep_spacing": "leading",
+    "thresholding": False, "rescale_betas_zero_snr": False,
+}
+
+
+def make_bundle(root, batch=1, unet_scale=1.0, weights="checkpoint", runtime=False, scheduler=None, dtype="float32"):
+    """Writes a bundle folder at `root` and returns it. unet_scale=inf makes the unet give infinities."""
+    root = Path(root)
+    rng = np.random.RandomState(7)
+    components = {
+        "unet": _save(root, "unet", _unet(rng, batch, unet_scale, dtype)),
+        "decoder": _save(root, "decoder", _decoder(rng, batch, dtype)),
+    }
+    if runtime:
+        shutil.copytree(RUNTIME, root / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    manifest = {
+        "schema_version": 1, "name": "tiny", "target": "cpu", "components": components,
+        "source": {"model": "tiny", "weights": {"kind": weights, "seed": None, "files": []}},
+        "requirements": {"python": ">=3.6", "packages": {"numpy": ">=1.13", "onnxruntime": ">=1.10"}},
+        "scheduler": dict(SCHEDULER, **(scheduler or {})),
+        "files": [_file_entry(root, path) for path in sorted(root.rglob("*")) if path.is_file()],
+    }
+    write_manifest(root, manifest)
+    return root
+
+
+def read_manifest_json(root):
+    """The manifest as plain JSON."""
+    return json.loads((Path(root) / "manifest.json").read_text())
+
+
+def write_manifest(root, manifest):
+    """Replaces manifest.json."""
+    (Path(root) / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+
+def refresh_files(root):
+    """Makes the manifest's sizes and hashes those of the files as they are."""
+    manifest = read_manifest_json(root)
+    manifest["files"] = [_file_entry(Path(root), Path(root) / entry["path"]) for entry in manifest["files"]]
+    write_manifest(root, manifest)
+
+
+def _unet(rng, batch, scale, dtype):
+    kind = TensorProto.FLOAT if dtype == "float32" else TensorProto.FLOAT16
+    weights = [
+        _weight(rng, "conv_in", (WIDTH, LATENT[0], 3, 3), dtype), _weight(rng, "conv_out", (LATENT[0], WIDTH, 3, 3), dtype),
+        numpy_helper.from_array(np.array([0.001], dtype), "rate"), numpy_helper.from_array(np.array([scale], dtype), "scale"),
+        numpy_helper.from_array(np.array([-1, 1, 1, 1], np.int64), "column"),
+    ]
+    nodes = [
+        helper.make_node("Conv", ["input_0", "conv_in"], ["hidden"], pads=[1, 1, 1, 1]),
+        helper.make_node("Cast", ["input_1"], ["time_float"], to=kind),
+        helper.make_node("Mul", ["time_float", "rate"], ["time_scaled"]),
+        helper.make_node("Reshape", ["time_scaled", "column"], ["time_column"]),
+        helper.make_node("Add", ["hidden", "time_column"], ["shifted"]),
+        helper.make_node("Sigmoid", ["shifted"], ["gate"]),
+        helper.make_node("Mul", ["shifted", "gate"], ["active"]),
+        helper.make_node("Conv", ["active", "conv_out"], ["predicted"], pads=[1, 1, 1, 1]),
+        helper.make_node("Mul", ["predicted", "scale"], ["output_0"]),
+    ]
+    latent = (batch,) + LATENT
+    inputs = [helper.make_tensor_value_info("input_0", kind, latent),
+              helper.make_tensor_value_info("input_1", TensorProto.INT64, (batch,))]
+    return _model(nodes, inputs, [helper.make_tensor_value_info("output_0", kind, latent)], weights)
+
+
+def _decoder(rng, batch, dtype):
+    kind = TensorProto.FLOAT if dtype == "float32" else TensorProto.FLOAT16
+    weights = [_weight(rng, "up", (LATENT[0], WIDTH, 4, 4), dtype), _weight(rng, "out", (3, WIDTH, 3, 3), dtype)]
+    nodes = [
+        helper.make_node("ConvTranspose", ["input_0", "up"], ["large"], strides=[4, 4]),
+        helper.make_node("Conv", ["large", "out"], ["colours"], pads=[1, 1, 1, 1]),
+        helper.make_node("Tanh", ["colours"], ["output_0"]),
+    ]
+    picture = (batch, 3, LATENT[1] * 4, LATENT[2] * 4)
+    return _model(nodes, [helper.make_tensor_value_info("input_0", kind, (batch,) + LATENT)],
+                  [helper.make_tensor_value_info("output_0", kind, picture)], weights)
+
+
+def _weight(rng, name, shape, dtype):
+    values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+    return numpy_helper.from_array(values.astype(dtype), name)
+
+
+def _model(nodes, inputs, outputs, weights):
+    # Opset 13 and IR 7: old enough for the ONNX Runtime of Python 3.6.
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+
+
+def _save(root, name, model):
+    folder = root / name
+    folder.mkdir(parents=True)
+    onnx.save(model, str(folder / "model.onnx"), save_as_external_data=True, location="model.onnx.data", size_threshold=256)
+    ops = {}
+    for node in model.graph.node:
+        ops[node.op_type] = ops.get(node.op_type, 0) + 1
+    return {
+        "form": "onnx", "file": "%s/model.onnx" % name, "stats": {"nodes": len(model.graph.node), "ops": ops},
+        "inputs": [_tensor(value) for value in model.graph.input],
+        "outputs": [_tensor(value) for value in model.graph.output],
+    }
+
+
+def _tensor(value):
+    kind = value.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    return {"name": value.name, "dtype": np.dtype(dtype).name, "shape": [size.dim_value for size in kind.shape.dim]}
+
+
+def _file_entry(root, path):
+    content = path.read_bytes()
+    relative = path.relative_to(root).as_posix()
+    role = "runtime" if relative.startswith("runtime/") else "weights" if relative.endswith(".data") else "graph"
+    return {"path": relative, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "role": role}
