@@ -177,7 +177,9 @@ def _existing(path: Path) -> Path:
 
 def _write_json(data: Any, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    indent = 1 if file.name == MANIFEST_NAME else None  # reports hold whole graphs; the manifest is read by people
+    text = json.dumps(data, indent=indent, sort_keys=True, separators=None if indent else (",", ":"))
+    file.write_text(text + "\n", encoding="utf-8")
 
 
 def _remove_abandoned(path: Path) -> None:

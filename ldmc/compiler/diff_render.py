@@ -56,10 +56,10 @@ def to_table(comparison: Comparison, console: Console, *, full: bool = False) ->
     """Print to `console`; `full` shows every node instead of the first 20 of each list."""
     for label, reference in (("A", comparison.a), ("B", comparison.b)):
         console.print(Text(f"{label}  {reference}"), soft_wrap=True)
+    console.print()
     for name, diff in comparison.diffs.items():
-        console.print()
         if diff.equal:
-            console.print(Text(f"{name or 'graph'}: no difference ({_totals_line(diff)})"), soft_wrap=True)
+            console.print(Text(f"{name or 'graph'}: no difference ({_totals_line(diff)})"))
             continue
         console.print(_op_table(name, diff))
         console.print()
@@ -117,20 +117,24 @@ def _op_row(count: OpCount) -> tuple[str, str, str, str]:
 def _total_row(total: Total) -> tuple[str, str, str, str]:
     scale = max(total.a or 0, total.b or 0)
     a, b = quantity(total.a, total.unit, scale), quantity(total.b, total.unit, scale)
-    return TOTAL_LABELS[total.name], a, b, _relative(total.a, total.b)
+    return TOTAL_LABELS[total.name], a, b, _relative(total)
 
 
 def _signed(difference: int) -> str:
     return f"{difference:+,}" if difference else "0"
 
 
-def _relative(a: int | None, b: int | None) -> str:
-    """`-22.8%`; `0` only where nothing changed; `new` where there was nothing before."""
+def _relative(total: Total) -> str:
+    """`-22.8%`; the difference itself (`+28`) where that rounds to 0; `new` where a is 0."""
+    a, b = total.a, total.b
     if a is None or b is None:
         return "?" if a != b else ""
-    if a == b:
-        return "0"
-    return f"{100 * (b - a) / a:+,.1f}%" if a else "new"
+    if a == b or not a:
+        return "0" if a == b else "new"
+    percent = 100 * (b - a) / a
+    if abs(percent) < 0.05:
+        return f"{'+' if b > a else '-'}{quantity(abs(b - a), total.unit)}"
+    return f"{percent:+,.1f}%"
 
 
 def _totals_line(diff: GraphDiff) -> str:

@@ -18,6 +18,7 @@ from ldmc.compiler.graph import summarise
 from ldmc.compiler.references import Comparison, compare, resolve
 from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import BundleError, UsageError
+from ldmc.ir import Stats
 
 BASE = """<ir_version: 10, opset_import: ["" : 18]>
 g (float[1,3,8,8] input_0) => (float[1,4,8,8] output_0) <float[4,3,3,3] w = {ONES}, float[1] half = {0.5}>
@@ -318,6 +319,14 @@ def test_long_lists_are_cut_unless_asked_for_in_full() -> None:
     assert "n24" not in rendered(comparison)
     assert "n24" in rendered(comparison, full=True)
     assert "- ... and 5 more" in to_markdown(comparison)
+
+
+def test_a_difference_too_small_for_a_percentage_is_given_itself() -> None:
+    a = GraphSummary(stats=Stats(1, {}, 274_000_000, 548_000_000))
+    b = GraphSummary(stats=Stats(1, {}, 274_000_028, 547_999_944))
+    rows = [line.split() for line in rendered(Comparison("a", "b", {"": diff_graphs(a, b)})).splitlines()]
+    assert ["parameters", "274,000,000", "274,000,028", "+28"] in rows
+    assert next(row for row in rows if row[:1] == ["weights"])[-2:] == ["-56", "B"]
 
 
 def test_equal_graphs_say_so_in_one_line() -> None:

@@ -1,0 +1,275 @@
+"""Comparing a bundle with PyTorch: same weights, same noise, eager fp32, plain diffusers.
+
+    files     every size and SHA-256
+    unet      one call at several timesteps            SNR and largest error
+    decoder   one call                                  SNR and largest error
+    image     the whole loop, 20 steps by default       PSNR
+    fp16      no value of the graph leaves its range
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldmc.compiler.frontend import ModelRequest, Opened, open_model, read_program
+from ldmc.compiler.overflow import Overflow, cure, find_overflow
+from ldmc.compiler.spec import parse_pipeline
+from ldmc.errors import VerificationError
+from ldmc.ir import Network, Program
+from ldmc.passes.fp16 import Fp16
+from ldmc.runtime import load
+from ldmc.runtime.manifest import Manifest, check_files, read_manifest
+from ldmc.targets.target import load_target
+
+# What each dtype must reach: SNR of a component and PSNR of the image, in dB.
+NEEDED_SNR_DB = {"float32": 60.0, "float16": 30.0}
+NEEDED_PSNR_DB = {"float32": 60.0, "float16": 35.0}
+_TIMESTEPS = (1.0, 0.5, 0.0)  # of the schedule: pure noise, half way, almost clean
+
+
+@dataclass(frozen=True)
+class ComponentResult:
+    """Agreement of one component. snr_db: signal power over error power. needed_db: for its dtype."""
+
+    snr_db: float
+    max_abs_error: float
+    needed_db: float
+
+    @property
+    def ok(self) -> bool:
+        return self.snr_db >= self.needed_db
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Outcome of a verification."""
+
+    components: dict[str, ComponentResult]
+    image_psnr_db: float | None
+    needed_psnr_db: float
+    overflow: str = ""
+    remedy: str = ""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is within its tolerance."""
+        return not self.complaint()
+
+    def complaint(self) -> str:
+        """What is wrong, or nothing."""
+        if self.overflow:
+            return self.overflow
+        wrong = [
+            f"{name}: SNR {result.snr_db:.1f} dB, needed {result.needed_db:.0f} dB"
+            for name, result in self.components.items()
+            if not result.ok
+        ]
+        if self.image_psnr_db is not None and not self.image_psnr_db >= self.needed_psnr_db:
+            wrong.append(f"image: PSNR {self.image_psnr_db:.1f} dB, needed {self.needed_psnr_db:.0f} dB")
+        return "; ".join(wrong)
+
+    def fix(self) -> str:
+        """What to do about the complaint."""
+        return self.remedy or "compare stages with `ldmc diff`, or build with fewer passes to find the one that departs"
+
+    def to_json(self) -> dict[str, Any]:
+        """The documented output of `ldmc verify --json`."""
+        return {
+            "ok": self.ok,
+            "components": {
+                name: {"snr_db": r.snr_db, "max_abs_error": r.max_abs_error} for name, r in self.components.items()
+            },
+            "image_psnr_db": self.image_psnr_db,
+            "overflow": self.overflow,
+            "fix": self.remedy,
+        }
+
+
+def verify_bundle(bundle: Path, *, model: str | None = None, steps: int = 20) -> VerifyReport:
+    """Verify `bundle` against the checkpoint it was made from.
+
+    model: where that checkpoint is, if not where the manifest says.
+
+    Raises:
+        BundleProblem: files are missing or altered. ModelError: the checkpoint cannot be read.
+        VerificationError: the checkpoint is another one.
+    """
+    manifest = read_manifest(str(bundle))
+    check_files(manifest.root, manifest, hashes=True)
+    opened, program = _original(manifest, model)
+    dtype = manifest.components["unet"].inputs[0].dtype
+    latent = _noise(manifest, dtype)
+    overflow, remedy = _overflow(bundle, manifest, program, latent)
+    if overflow:
+        return VerifyReport({}, None, NEEDED_PSNR_DB[dtype], overflow, remedy)
+    with load(str(bundle), cache=False) as pipeline:
+        components, image = _compare(opened, program, manifest, pipeline, latent, steps)
+        remarks = tuple(pipeline.remarks)
+    return VerifyReport(components, image, NEEDED_PSNR_DB[dtype], remarks=remarks)
+
+
+def snr_db(reference: Any, actual: Any) -> float:
+    """Power of `reference` over power of the error, in dB; infinite where they are equal."""
+    error = np.square(np.asarray(actual, np.float64) - np.asarray(reference, np.float64)).sum()
+    return _decibels(np.square(np.asarray(reference, np.float64)).sum(), error)
+
+
+def psnr_db(reference: Any, actual: Any, peak: float) -> float:
+    """Peak signal-to-noise ratio in dB of two pictures in the same range; infinite where they are equal."""
+    error = np.square(np.asarray(actual, np.float64) - np.asarray(reference, np.float64)).mean()
+    return _decibels(peak * peak, error)
+
+
+def _decibels(signal: float, error: float) -> float:
+    if not math.isfinite(error):
+        return -math.inf
+    return math.inf if error == 0 else float(10 * np.log10(signal / error))
+
+
+def _original(manifest: Manifest, model: str | None) -> tuple[Opened, Program]:
+    """The checkpoint that the bundle was compiled from."""
+    source = manifest.data["source"]
+    request = ModelRequest(model or source["model"], source["weights"]["seed"])
+    opened = open_model(request, _ignore)
+    program = read_program(opened, request)
+    if program.source["config_sha256"] != source["config_sha256"]:
+        raise VerificationError(
+            f"{request.model} has another configuration than the bundle was made from "
+            f"(SHA-256 {program.source['config_sha256'][:12]}, bundle {source['config_sha256'][:12]})",
+            fix="name the original checkpoint with --model",
+        )
+    hashes = [[file["sha256"] for file in part["weights"]["files"]] for part in (program.source, source)]
+    if hashes[0] != hashes[1]:
+        raise VerificationError(
+            f"{request.model} has other weights than the bundle was made from", fix="name the original with --model"
+        )
+    return opened, program
+
+
+def _ignore(_: str) -> None:
+    """Warnings about weights were given when the bundle was built."""
+
+
+def _noise(manifest: Manifest, dtype: str) -> Any:
+    """Gaussian noise that both sides can represent, so that rounding of the input is not counted as error."""
+    shape = manifest.components["unet"].inputs[0].shape
+    return np.random.RandomState(0).standard_normal(shape).astype(dtype).astype(np.float32)
+
+
+def _compare(
+    opened: Opened, program: Program, manifest: Manifest, pipeline: Any, latent: Any, steps: int
+) -> tuple[dict[str, ComponentResult], float]:
+    """Run both sides; the reference's components are loaded one at a time."""
+    from diffusers import DDIMScheduler
+
+    scheduler = DDIMScheduler(**{key: value for key, value in program.scheduler.items() if key != "type"})
+    last = scheduler.config.num_train_timesteps - 1
+    unet = _reference(opened, program, "unet")
+    calls = [round(fraction * last) for fraction in _TIMESTEPS]
+    expected = np.concatenate([unet(latent, t) for t in calls])
+    actual = np.concatenate([pipeline.unet(latent, t) for t in calls])
+    results = {"unet": _result(manifest, "unet", expected, actual)}
+    denoised = _denoise(unet, scheduler, latent, steps)
+    del unet
+    decoder = _reference(opened, program, "decoder")
+    results["decoder"] = _result(manifest, "decoder", decoder(latent), pipeline.decode(latent))
+    wanted = np.rint(np.clip((decoder(denoised) + 1) * 127.5, 0, 255))[0].transpose(1, 2, 0)
+    picture = pipeline.generate(steps=steps, latent=latent)
+    return results, psnr_db(wanted, picture, peak=255.0)
+
+
+def _result(manifest: Manifest, name: str, expected: Any, actual: Any) -> ComponentResult:
+    worst = float(np.abs(actual.astype(np.float64) - expected).max())
+    return ComponentResult(snr_db(expected, actual), worst, NEEDED_SNR_DB[manifest.components[name].inputs[0].dtype])
+
+
+def _reference(opened: Opened, program: Program, name: str) -> Callable[..., Any]:
+    """Component `name` in PyTorch eager fp32, as a function of numpy arrays."""
+    import torch
+
+    from ldmc.compiler.networks import build_reference
+
+    weights = next(c.payload.weights for c in program.components if c.name == name)
+    module = build_reference(opened.checkpoint, name, weights)
+
+    def call(latent: Any, t: int | None = None) -> Any:
+        inputs = [torch.from_numpy(latent)]
+        if t is not None:
+            inputs.append(torch.full((len(latent),), t, dtype=torch.int64))
+        with torch.inference_mode():
+            return module(*inputs).numpy()
+
+    return call
+
+
+def _denoise(unet: Callable[..., Any], scheduler: Any, latent: Any, steps: int) -> Any:
+    """diffusers' own DDIM loop."""
+    import torch
+
+    scheduler.set_timesteps(steps)
+    sample = torch.from_numpy(latent)
+    for t in scheduler.timesteps:
+        noise = torch.from_numpy(unet(sample.numpy(), int(t)))
+        sample = scheduler.step(noise, int(t), sample).prev_sample
+    return sample.numpy()
+
+
+def _overflow(bundle: Path, manifest: Manifest, program: Program, latent: Any) -> tuple[str, str]:
+    """What overflows and the `keep=` that cures it; two empty strings where nothing does."""
+    for component in program.components:
+        entry = manifest.components[component.name]
+        if entry.inputs[0].dtype != "float16":
+            continue
+        inputs = [_input(spec, latent, program) for spec in entry.inputs]
+        found = find_overflow(component.name, bundle / entry.file, inputs)
+        if found is None:
+            continue
+        text = manifest.data["pipeline"][component.name]
+        keep = _cure(component.name, program, text, manifest.target, found, inputs)
+        said = f"{found.component}: node {found.node} overflows fp16 (Inf or NaN from finite inputs)"
+        if keep is None:
+            return said, "build without fp16: no set of fp32 islands that was tried keeps it in range"
+        return said, f"keep its block in fp32, with which nothing overflows: fp16{{keep=[{','.join(keep)}]}}"
+    return "", ""
+
+
+def _input(spec: Any, latent: Any, program: Program) -> Any:
+    """A value for one input: the latent, or the first timestep of the schedule."""
+    if np.dtype(spec.dtype).kind == "f":
+        return np.broadcast_to(latent, spec.shape).astype(spec.dtype)
+    return np.full(spec.shape, program.scheduler["num_train_timesteps"] - 1, dtype=spec.dtype)
+
+
+def _cure(
+    name: str, program: Program, text: str, target_name: str, found: Overflow, inputs: list[Any]
+) -> tuple[str, ...] | None:
+    """Compile the component again with more and more of it in fp32, until nothing overflows."""
+    import onnx_ir as ir
+
+    from ldmc.compiler.lower import lower
+
+    target = load_target(target_name)
+    component = next(c for c in program.components if c.name == name)
+    assert isinstance(component.payload, Network)
+    steps = [placed.pass_ for placed in parse_pipeline(text)]
+
+    def retry(keep: tuple[str, ...]) -> Overflow | None:
+        changed = [replace(step, keep=keep) if isinstance(step, Fp16) else step for step in steps]
+        *_, (lowered, _) = lower(component, changed, target, first_number=1)
+        with tempfile.TemporaryDirectory(prefix="ldmc-") as folder:
+            file = Path(folder) / "model.onnx"
+            ir.save(lowered.payload, file, external_data="model.onnx.data")
+            return find_overflow(name, file, inputs)
+
+    fp16 = next(step for step in steps if isinstance(step, Fp16))
+    return cure(found, fp16.keep or target.fp32_islands, retry)
+
+

@@ -1,0 +1,77 @@
+"""Fixtures that every room's tests share: a tiny checkpoint in diffusers layout, and its bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_model import save_tiny_model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of the command line did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict:
+        """stdout as the one JSON object it must be."""
+        return json.loads(self.out)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in diffusers layout with real (small) weights; read-only by agreement."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-ldm"
+    save_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture
+def ldmc(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run the command line in this process: `ldmc("build", "--target", "cpu")`."""
+    from ldmc.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        code = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = int(error.code or 0)
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model compiled in fp32 with the cpu target's default passes; read-only by agreement."""
+    return build_bundle(tiny_model, tmp_path_factory.mktemp("bundles") / "tiny.cpu.ldmc", "onnx,fold")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_fp16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model compiled in fp16; read-only by agreement."""
+    return build_bundle(tiny_model, tmp_path_factory.mktemp("bundles") / "tiny16.cpu.ldmc", "fp16,onnx,fold")
+
+
+def build_bundle(model: Path, output: Path, passes: str) -> Path:
+    """Compile `model` through the driver, silently."""
+    from rich.console import Console
+
+    from ldmc.compiler.driver import BuildRequest, build
+    from ldmc.compiler.frontend import ModelRequest
+    from ldmc.terminal import RichProgress
+
+    request = BuildRequest("cpu", ModelRequest(str(model)), passes=passes, output=output)
+    build(request, RichProgress(Console(quiet=True)))
+    return output
