@@ -26,11 +26,10 @@ import numpy as np
 import sklearn
 import torch
 from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
+from judge_digits import judge, upsample
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
-
-from judge_digits import judge, upsample
 
 CURVE_POINTS = 50
 
@@ -44,16 +43,16 @@ class Settings:
     samples: int = 200
     sample_steps: int = 20
     codes: int = 256
-    plain_steps: int = 500
-    quantised_steps: int = 900
+    plain_steps: int = 400
+    quantised_steps: int = 700
     autoencoder_batch: int = 16
     autoencoder_rate: float = 2e-3
     codebook_weight: float = 0.1
-    unet_steps: int = 3600
-    unet_batch: int = 32
+    unet_steps: int = 7500
+    unet_batch: int = 16
     unet_rate: float = 1e-3
     unet_warmup: int = 100
-    ema_decay: float = 0.998
+    ema_decay: float = 0.999
 
 
 QUICK = Settings(samples=8, sample_steps=2, plain_steps=3, quantised_steps=3, unet_steps=4)
@@ -207,13 +206,23 @@ def measure_autoencoder(vqvae: VQModel, images: torch.Tensor) -> dict[str, float
     }
 
 
+def noise_weights(scheduler: DDIMScheduler) -> torch.Tensor:
+    """How much each time step counts in the loss: 1 where noise prevails, less where it hardly shows.
+
+    There the error is largest and matters least, for the decoder's codebook removes what noise is left.
+    """
+    kept = scheduler.alphas_cumprod
+    return ((1.0 - kept) / kept).clamp(max=1.0)
+
+
 def train_unet(
     unet: UNet2DModel, latents: torch.Tensor, settings: Settings, generator: torch.Generator
 ) -> tuple[UNet2DModel, list[list[float]]]:
     """Learn to predict the noise; returns the running average of the weights, which samples better."""
     scheduler = new_scheduler()
+    weights = noise_weights(scheduler)
     average = copy.deepcopy(unet).requires_grad_(False)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.unet_rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.unet_rate, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: cosine_rate(step, settings.unet_steps, settings.unet_warmup)
     )
@@ -224,7 +233,7 @@ def train_unet(
         noise = torch.randn(clean.shape, generator=generator)
         times = torch.randint(0, scheduler.config.num_train_timesteps, (len(clean),), generator=generator)
         predicted = unet(scheduler.add_noise(clean, noise, times), times).sample
-        loss = F.mse_loss(predicted, noise)
+        loss = ((predicted - noise).square().mean(dim=(1, 2, 3)) * weights[times]).mean()
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)

@@ -27,26 +27,6 @@ EXIT_INTERRUPTED = 130
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
-_model_options = (
-    click.option("--model", metavar="MODEL", help="Preset name, local folder in diffusers layout, or hub id owner/name."),
-    click.option(
-        "--random-weights",
-        type=int,
-        is_flag=False,
-        flag_value=0,
-        metavar="[SEED]",
-        help="Deterministic placeholder weights: sizes and speeds are real, pictures are noise.",
-    ),
-)
-
-
-def _with(*options: Any) -> Any:
-    def decorate(function: Any) -> Any:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -65,9 +45,23 @@ def cli(debug: bool) -> None:
 @cli.command()
 @click.option("--target", required=True, help="Target name (see `ldmc targets`) or a .toml file.")
 @click.option("--passes", metavar="SPEC", help="Passes, e.g. fp16,onnx,fold. Default: the target's.")
-@_with(*_model_options)
+@click.option(
+    "--model",
+    metavar="MODEL",
+    help="Preset name, local folder in diffusers layout, or hub id owner/name.",
+)
+@click.option(
+    "--random-weights",
+    type=int,
+    is_flag=False,
+    flag_value=0,
+    metavar="[SEED]",
+    help="Deterministic placeholder weights: sizes and speeds are real, pictures are noise.",
+)
 @click.option("--require-weights", is_flag=True, help="Fail where real weights cannot be had.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle folder. Default: NAME.TARGET.ldmc here.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Bundle folder. Default: NAME.TARGET.ldmc here."
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--keep-intermediates", is_flag=True, help="Keep the ONNX graph and weights of every stage.")
 @click.option("--verify", is_flag=True, help="Then run it against PyTorch fp32 and fail where it departs.")
@@ -101,7 +95,12 @@ def build(
         raise UsageError("--require-weights and --random-weights exclude each other", fix="give one of them")
     console = _console(as_json)
     request = BuildRequest(
-        target, ModelRequest(model, random_weights, require_weights), passes, output, force, keep_intermediates
+        target,
+        ModelRequest(model, random_weights, require_weights),
+        passes,
+        output,
+        force,
+        keep_intermediates,
     )
     result = run_build(request, RichProgress(console))
     answer = result.to_json()
@@ -161,12 +160,18 @@ def run(
     many = batch > 1
     if many and grid:
         pictures, many = png.grid(pictures), False
-    paths = [output.with_name(f"{output.stem}-{k:03d}{output.suffix}") for k in range(batch)] if many else [output]
+    paths = (
+        [output.with_name(f"{output.stem}-{k:03d}{output.suffix}") for k in range(batch)]
+        if many
+        else [output]
+    )
     for path, picture in zip(paths, pictures if many else [pictures], strict=True):
         png.write_png(str(path), picture)
     height, width = (pictures[0] if many else pictures).shape[:2]
     shown = str(paths[0]) if len(paths) == 1 else f"{paths[0]} ... {paths[-1]}"
-    console.print(f"{shown}  {width}x{height}  {steps} steps  {seconds['total_seconds']:.2f} s", highlight=False)
+    console.print(
+        f"{shown}  {width}x{height}  {steps} steps  {seconds['total_seconds']:.2f} s", highlight=False
+    )
     _emit({"files": [str(path) for path in paths], **seconds, "warnings": pipeline.remarks}, as_json)
 
 
@@ -178,7 +183,9 @@ def run(
 @click.option("--batch", default=1, show_default=True)
 @click.option("--threads", type=int, help="Threads of the engine. Default: one per core.")
 @_json_option
-def bench(bundle: Path, steps: int, runs: int, warmup: int, batch: int, threads: int | None, as_json: bool) -> None:
+def bench(
+    bundle: Path, steps: int, runs: int, warmup: int, batch: int, threads: int | None, as_json: bool
+) -> None:
     """Time a bundle: load, first picture, then percentiles; peak memory.
 
     \b
@@ -206,7 +213,9 @@ def bench(bundle: Path, steps: int, runs: int, warmup: int, batch: int, threads:
 
 @cli.command()
 @_bundle_argument
-@click.option("--model", metavar="MODEL", help="Where the original weights are, if not where the build found them.")
+@click.option(
+    "--model", metavar="MODEL", help="Where the original weights are, if not where the build found them."
+)
 @click.option("--steps", default=20, show_default=True, help="Steps of the compared picture.")
 @click.option("--hashes-only", is_flag=True, help="Check files only; run nothing.")
 @_json_option
@@ -226,7 +235,9 @@ def verify(bundle: Path, model: str | None, steps: int, hashes_only: bool, as_js
 
         manifest = read_manifest(str(bundle))
         check_files(manifest.root, manifest, hashes=True)
-        console.print(f"{len(manifest.files)} files have the size and SHA-256 of the manifest", highlight=False)
+        console.print(
+            f"{len(manifest.files)} files have the size and SHA-256 of the manifest", highlight=False
+        )
         _emit({"ok": True, "files": len(manifest.files)}, as_json)
         return
     from ldmc.compiler.verify import verify_bundle
@@ -263,7 +274,9 @@ def inspect(bundle: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--format", "form", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True
+)
 @click.option("--full", is_flag=True, help="List every node that differs.")
 @click.option("--exit-code", is_flag=True, help="Exit 1 where the graphs differ.")
 @_json_option
@@ -340,7 +353,9 @@ def _check_picture(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path} does not end in .png", fix="pictures are written as PNG; name the file so")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {path.absolute().parent}", fix="make it, or give another path with -o")
+        raise UsageError(
+            f"there is no folder {path.absolute().parent}", fix="make it, or give another path with -o"
+        )
 
 
 def _prepare_hub() -> None:
@@ -356,7 +371,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli.main(args=arguments, prog_name="ldmc", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
-        _fail(LdmcError("interrupted; nothing was left half-written"), as_json, EXIT_INTERRUPTED, "interrupted")
+        _fail(
+            LdmcError("interrupted; nothing was left half-written"), as_json, EXIT_INTERRUPTED, "interrupted"
+        )
     except click.UsageError as error:
         usage = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
         failure = UsageError(error.format_message() + usage)
@@ -392,7 +409,9 @@ def _fail(error: LdmcError, as_json: bool, exit_code: int, code: str) -> None:
     if error.fix:
         click.echo(f"fix:   {error.fix}", err=True)
     if as_json:
-        click.echo(json.dumps({"error": {"code": code, "message": error.message, "fix": error.fix}}, indent=1))
+        click.echo(
+            json.dumps({"error": {"code": code, "message": error.message, "fix": error.fix}}, indent=1)
+        )
     sys.exit(exit_code)
 
 

@@ -10,7 +10,7 @@ This module imports nothing heavy: payloads are opaque here.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -50,7 +50,7 @@ class Stats:
     ops: operator type -> count; sums to `nodes`.
     params: elements of all weights. bytes: their size as they would be stored.
     macs: multiply-accumulates of one call in Conv, ConvTranspose, MatMul and Gemm; None where not known.
-    peak_activation_bytes: most bytes of live intermediate tensors while running the nodes in order; None where not known.
+    peak_activation_bytes: most bytes of live intermediate tensors while the nodes run in order; None where not known.
     """
 
     nodes: int
@@ -101,11 +101,18 @@ class Program:
     source: Mapping[str, Any] = field(default_factory=dict)
 
 
+# Weights are read, made and cast in pieces of this size, so that a tensor is in memory once, in its final dtype.
+CHUNK_ELEMENTS = 2**20
+
+
 class WeightSource(Protocol):
     """Where a component's parameters come from, one tensor at a time."""
 
-    def read(self, key: str) -> Any:
-        """The parameter `key` as a numpy array in its stored dtype (bfloat16 is given as float32)."""
+    def chunks(self, key: str) -> Iterator[Any]:
+        """The parameter `key`, flattened, as numpy arrays of at most `CHUNK_ELEMENTS`, in order.
+
+        In the stored dtype; bfloat16 is given as float32.
+        """
         ...
 
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from ldmc.passes import TABLE, pass_class
@@ -43,7 +51,9 @@ class RichProgress:
 
     def warn(self, message: str) -> None:
         """Something that cannot be missed."""
-        self.console.print(Panel(escape(message), border_style="bold yellow", title="warning", title_align="left"))
+        self.console.print(
+            Panel(escape(message), border_style="bold yellow", title="warning", title_align="left")
+        )
 
     def component_done(self, name: str, records: list[StageRecord], write: Written) -> None:
         """The stage table of one component."""
@@ -53,7 +63,10 @@ class RichProgress:
 def _columns(total: int | None) -> list[Any]:
     columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
     if total is not None:
-        columns += [BarColumn(), DownloadColumn(binary_units=True) if total > 100_000 else MofNCompleteColumn()]
+        columns += [
+            BarColumn(),
+            DownloadColumn(binary_units=True) if total > 100_000 else MofNCompleteColumn(),
+        ]
     return [*columns, TimeElapsedColumn()]
 
 
@@ -74,7 +87,15 @@ def stage_table(name: str, records: list[StageRecord], write: Written) -> Table:
             f"{after.bytes / _MIB:.1f}",
             f"{after.macs / 1e9:.1f}" if after.macs is not None else "-",
         )
-    table.add_row("write", f"{write.reading.seconds:.1f}", _mib(write.reading.peak_rss_bytes), "", "", f"{write.bytes / _MIB:.1f}", "")
+    table.add_row(
+        "write",
+        f"{write.reading.seconds:.1f}",
+        _mib(write.reading.peak_rss_bytes),
+        "",
+        "",
+        f"{write.bytes / _MIB:.1f}",
+        "",
+    )
     return table
 
 
@@ -90,20 +111,30 @@ def print_build(result: BuildResult, console: Console) -> None:
     """The last lines of a build."""
     for record in result.records:
         for remark in record.remarks:
-            console.print(f"{record.component} {record.stage}: {escape(remark)}", highlight=False, style="dim")
+            console.print(
+                f"{record.component} {record.stage}: {escape(remark)}", highlight=False, style="dim"
+            )
     peak = f", peak memory {_mib(result.peak_rss_bytes)} MiB" if result.peak_rss_bytes else ""
-    console.print(f"[bold]{escape(str(result.bundle))}[/] for {result.target}: {result.seconds:.1f} s{peak}", highlight=False)
+    console.print(
+        f"[bold]{escape(str(result.bundle))}[/] for {result.target}: {result.seconds:.1f} s{peak}",
+        highlight=False,
+    )
 
 
 def print_bench(result: dict[str, Any], console: Console) -> None:
     """Percentiles of each phase, then load, first picture and memory."""
-    table = Table(title=f"{result['runs']} runs of {result['steps']} steps, batch {result['batch']}", title_justify="left")
+    table = Table(
+        title=f"{result['runs']} runs of {result['steps']} steps, batch {result['batch']}",
+        title_justify="left",
+    )
     table.add_column("seconds")
     for heading in ("min", "mean", "p50", "p90", "p99"):
         table.add_column(heading, justify="right")
     for phase in ("denoise", "decode", "total"):
         row = result[phase]
-        table.add_row(phase, *(f"{row[f'{key}_seconds']:.3f}" for key in ("min", "mean", "p50", "p90", "p99")))
+        table.add_row(
+            phase, *(f"{row[f'{key}_seconds']:.3f}" for key in ("min", "mean", "p50", "p90", "p99"))
+        )
     console.print(table)
     console.print(
         f"load {result['load_seconds']:.2f} s, first picture {result['first_seconds']:.2f} s, "
@@ -129,10 +160,17 @@ def print_verify(report: VerifyReport, console: Console) -> None:
 def print_manifest(manifest: dict[str, Any], console: Console) -> None:
     """A bundle at a glance."""
     weights = manifest["source"]["weights"]
-    origin = f"placeholder, seed {weights['seed']}" if weights["kind"] == "placeholder" else f"{len(weights['files'])} files"
+    origin = (
+        f"placeholder, seed {weights['seed']}"
+        if weights["kind"] == "placeholder"
+        else f"{len(weights['files'])} files"
+    )
     total = sum(file["bytes"] for file in manifest["files"])
     console.print(f"[bold]{escape(manifest['name'])}[/] for {manifest['target']}", highlight=False)
-    console.print(f"model    {escape(manifest['source']['model'])} ({manifest['source']['kind']}), weights: {origin}", highlight=False)
+    console.print(
+        f"model    {escape(manifest['source']['model'])} ({manifest['source']['kind']}), weights: {origin}",
+        highlight=False,
+    )
     console.print(f"files    {len(manifest['files'])}, {total / _MIB:.1f} MiB", highlight=False)
     needs = ", ".join(f"{name} {version}" for name, version in manifest["requirements"]["packages"].items())
     console.print(f"needs    python {manifest['requirements']['python']}, {needs}", highlight=False)
@@ -141,10 +179,14 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
         console.print(f"\n[bold]{name}[/]  {escape(manifest['pipeline'][name])}", highlight=False)
         for side in ("inputs", "outputs"):
             for spec in component[side]:
-                console.print(f"  {side[:-1]:7} {spec['name']}  {spec['dtype']}{escape(str(spec['shape']))}", highlight=False)
+                console.print(
+                    f"  {side[:-1]:7} {spec['name']}  {spec['dtype']}{escape(str(spec['shape']))}",
+                    highlight=False,
+                )
         gmac = f", {stats['macs'] / 1e9:.1f} GMAC" if stats["macs"] is not None else ""
         console.print(
-            f"  {stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB{gmac}", highlight=False
+            f"  {stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB{gmac}",
+            highlight=False,
         )
 
 
@@ -174,7 +216,9 @@ def print_passes(described: list[dict[str, Any]], console: Console) -> None:
         table.add_column(heading)
     for row in described:
         options = ", ".join(f"{o['name']}={_default(o['default'])}" for o in row["options"])
-        table.add_row(row["name"], " | ".join(row["requires"]), row["produces"], escape(options), row["summary"])
+        table.add_row(
+            row["name"], " | ".join(row["requires"]), row["produces"], escape(options), row["summary"]
+        )
     console.print(table)
 
 

@@ -33,6 +33,10 @@ def save_tiny_model(folder: Path) -> None:
     )
     torch.nn.init.normal_(vqvae.quantize.embedding.weight)
     scheduler = DDIMScheduler(
-        num_train_timesteps=1000, beta_schedule="scaled_linear", beta_start=0.0015, beta_end=0.0195, clip_sample=False
+        num_train_timesteps=1000,
+        beta_schedule="scaled_linear",
+        beta_start=0.0015,
+        beta_end=0.0195,
+        clip_sample=False,
     )
     LDMPipeline(vqvae=vqvae, unet=unet, scheduler=scheduler).save_pretrained(folder)

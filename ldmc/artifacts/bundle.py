@@ -56,7 +56,9 @@ class BundleWriter:
             self.folder.mkdir()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add_onnx(self, model: ir.Model, relative: str, role: str, advance: Callable[[int], None]) -> None:
@@ -68,7 +70,9 @@ class BundleWriter:
         import onnx_ir as ir
 
         file = self.folder / relative
-        needed = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+        needed = sum(
+            value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
+        )
         with writing(self.path):
             file.parent.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(file.parent).free
@@ -149,7 +153,9 @@ def check_output(path: Path, *, force: bool) -> None:
     if not path.exists():
         return
     if not (path / MANIFEST_NAME).is_file():
-        raise BundleError(f"{path} exists and is not a bundle", fix="give another path with -o, or remove it yourself")
+        raise BundleError(
+            f"{path} exists and is not a bundle", fix="give another path with -o, or remove it yourself"
+        )
     if not force:
         raise BundleError(f"{path} exists", fix="replace it with --force, or give another path with -o")
 
@@ -167,7 +173,8 @@ def writing(path: Path) -> Iterator[None]:
                 fix="free some space, or write elsewhere with -o",
             ) from error
         raise BundleError(
-            f"{path} cannot be written: {error.strerror or error}", fix="check the folder and its permissions, or give -o"
+            f"{path} cannot be written: {error.strerror or error}",
+            fix="check the folder and its permissions, or give -o",
         ) from error
 
 
@@ -177,7 +184,9 @@ def _existing(path: Path) -> Path:
 
 def _write_json(data: Any, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    indent = 1 if file.name == MANIFEST_NAME else None  # reports hold whole graphs; the manifest is read by people
+    indent = (
+        1 if file.name == MANIFEST_NAME else None
+    )  # reports hold whole graphs; the manifest is read by people
     text = json.dumps(data, indent=indent, sort_keys=True, separators=None if indent else (",", ":"))
     file.write_text(text + "\n", encoding="utf-8")
 

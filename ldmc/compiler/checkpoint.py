@@ -1,9 +1,9 @@
 """A checkpoint in diffusers layout, read as configuration only: no weights, no torch.
 
-    model_index.json                 which folders there are
-    unet/config.json                 UNet2DModel or UNet2DConditionModel
-    vqvae/config.json or vae/...     VQModel or AutoencoderKL
-    scheduler/scheduler_config.json  DDIMScheduler or one it can stand for
+model_index.json                 which folders there are
+unet/config.json                 UNet2DModel or UNet2DConditionModel
+vqvae/config.json or vae/...     VQModel or AutoencoderKL
+scheduler/scheduler_config.json  DDIMScheduler or one it can stand for
 """
 
 from __future__ import annotations
@@ -65,18 +65,25 @@ def _read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path} is missing", fix="--model takes a folder in diffusers layout (model_index.json, unet/, vqvae/ or vae/, scheduler/)"
+            f"{path} is missing",
+            fix="--model takes a folder in diffusers layout (model_index.json, unet/, vqvae/ or vae/, scheduler/)",
         ) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(f"{path} is not JSON: {error}", fix="download the file again, or mend it") from error
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}", fix="check the path and its permissions") from error
+        raise ModelError(
+            f"{path} cannot be read: {error.strerror}", fix="check the path and its permissions"
+        ) from error
     if not isinstance(data, dict):
-        raise ModelError(f"{path} holds a JSON {type(data).__name__}, not an object", fix="download the file again")
+        raise ModelError(
+            f"{path} holds a JSON {type(data).__name__}, not an object", fix="download the file again"
+        )
     return data
 
 
 def _check_class(path: Path, config: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
     found = config.get("_class_name")
     if found not in allowed:
-        raise ModelError(f"{path}: _class_name is {found!r}", fix=f"ldmc compiles {' and '.join(allowed)} here")
+        raise ModelError(
+            f"{path}: _class_name is {found!r}", fix=f"ldmc compiles {' and '.join(allowed)} here"
+        )

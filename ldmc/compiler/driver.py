@@ -1,6 +1,6 @@
 """The build, from request to bundle. Reads like a table of contents.
 
-    check everything that can be checked  ->  open the model  ->  for each component: lower, write  ->  finish
+check everything that can be checked  ->  open the model  ->  for each component: lower, write  ->  finish
 """
 
 from __future__ import annotations
@@ -27,12 +27,26 @@ from ldmc.passes.base import Pass
 from ldmc.targets.target import Target, load_target
 
 COMPONENTS = ("unet", "decoder")
-_TOOLS = ("torch", "diffusers", "onnx", "onnx-ir", "onnxscript", "onnxsim", "onnxruntime", "safetensors", "numpy")
+_TOOLS = (
+    "torch",
+    "diffusers",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxsim",
+    "onnxruntime",
+    "safetensors",
+    "numpy",
+)
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build. passes: one spec for all components, or None for the target's default. output: None for NAME.TARGET.ldmc here."""
+    """What to build.
+
+    passes: one spec for all components, or None for the target's default.
+    output: folder of the bundle, or None for NAME.TARGET.ldmc here.
+    """
 
     target: str
     model: ModelRequest = field(default_factory=ModelRequest)
@@ -86,7 +100,11 @@ class BuildResult:
             "peak_rss_bytes": self.peak_rss_bytes,
             "stages": [record.to_json() for record in self.records],
             "write": {
-                name: {"bytes": w.bytes, "seconds": w.reading.seconds, "peak_rss_bytes": w.reading.peak_rss_bytes}
+                name: {
+                    "bytes": w.bytes,
+                    "seconds": w.reading.seconds,
+                    "peak_rss_bytes": w.reading.peak_rss_bytes,
+                }
                 for name, w in self.writes.items()
             },
         }
@@ -113,15 +131,17 @@ def build(request: BuildRequest, progress: Progress) -> BuildResult:
         with BundleWriter(output, force=request.force) as bundle:
             for component in program.components:
                 steps = pipelines[component.name]
-                lowered = _lower(component, steps, target, records, bundle, progress, request.keep_intermediates)
+                lowered = _lower(
+                    component, steps, target, records, bundle, progress, request.keep_intermediates
+                )
                 writes[component.name] = _write(lowered, bundle, progress)
                 own = [record for record in records if record.component == component.name]
                 entries[component.name] = _component_entry(lowered, own[-1].after.stats)
                 progress.component_done(component.name, own, writes[component.name])
             with progress.stage("finish bundle", None), measured() as finishing:
                 bundle.finish(_manifest(program, target, pipelines, entries, records))
-    peaks = [opening, finishing, *records, *(w.reading for w in writes.values())]
-    known = [item.peak_rss_bytes for item in peaks if item.peak_rss_bytes is not None]
+    peaks = [r.peak_rss_bytes for r in (opening, finishing, *(w.reading for w in writes.values()))]
+    known = [peak for peak in (*peaks, *(r.peak_rss_bytes for r in records)) if peak is not None]
     return BuildResult(output, target.name, total.seconds, max(known, default=None), tuple(records), writes)
 
 
@@ -158,7 +178,9 @@ def _lower(
         records.append(record)
         bundle.add_json(record.report(), f"reports/{record.stage}.json", "report")
         if keep and record.after.graph is not None:
-            bundle.add_onnx(component.payload, f"intermediate/{record.stage}/model.onnx", "intermediate", _ignore)
+            bundle.add_onnx(
+                component.payload, f"intermediate/{record.stage}/model.onnx", "intermediate", _ignore
+            )
     return component
 
 
@@ -170,6 +192,7 @@ def _write(component: Component, bundle: BundleWriter, progress: Progress) -> Wr
     """Stream one component's graph and weights into the bundle."""
     initializers = component.payload.graph.initializers.values()
     total = sum(value.const_value.nbytes for value in initializers if value.const_value)
+    gc.collect()  # what tracing left behind
     with progress.stage(f"{component.name}: write weights", total) as advance, measured() as reading:
         bundle.add_onnx(component.payload, f"{component.name}/model.onnx", "graph", advance)
     return Written(total, reading)
@@ -219,7 +242,10 @@ def _toolchain() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _less_garbage_collection() -> Iterator[None]:
-    """Tracing makes millions of objects that live to the end; scanning them over and over costs a fifth of the build."""
+    """Do not collect garbage meanwhile.
+
+    Tracing makes millions of objects that live to the end; scanning them again and again costs a fifth of the build.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -73,7 +73,8 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
         near = difflib.get_close_matches(named, PRESETS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UsageError(
-            f"unknown model {named!r}: no preset, no folder, no hub id", fix=f"{hint}presets are {', '.join(PRESETS)}"
+            f"unknown model {named!r}: no preset, no folder, no hub id",
+            fix=f"{hint}presets are {', '.join(PRESETS)}",
         )
     if opened.weights is None and request.random_seed is None:
         raise ModelError(f"model {named!r} has no weights", fix=_THREE_WAYS)
@@ -113,7 +114,8 @@ def _open_default(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
             raise ModelError(f"no weights for {DEFAULT_MODEL}: {error.message}", fix=_THREE_WAYS) from error
         warn(
             f"PLACEHOLDER WEIGHTS: {error.message}. The build goes on with random weights: sizes and speeds are "
-            "real, pictures are noise. For real weights " + _THREE_WAYS.removesuffix(", or ask for placeholder weights (--random-weights)")
+            "real, pictures are noise. For real weights "
+            + _THREE_WAYS.removesuffix(", or ask for placeholder weights (--random-weights)")
         )
         return _open_preset(DEFAULT_MODEL, with_weights=False)
 

@@ -31,18 +31,29 @@ def fetch(model: str) -> Path:
         ModelError: the hub does not have the model, refuses it, or cannot be reached and nothing is cached.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         return Path(snapshot_download(model, allow_patterns=_PATTERNS))
     except RepositoryNotFoundError as error:
-        raise ModelError(f"the hub has no model {model!r}, or it is private", fix="check the id, or set HF_TOKEN") from error
+        raise ModelError(
+            f"the hub has no model {model!r}, or it is private", fix="check the id, or set HF_TOKEN"
+        ) from error
     except HFValidationError as error:
-        raise ModelError(f"{model!r} is not a hub id: {error}", fix="a hub id looks like owner/name") from error
+        raise ModelError(
+            f"{model!r} is not a hub id: {error}", fix="a hub id looks like owner/name"
+        ) from error
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"{model!r} is not in the local cache and the hub cannot be reached",
             fix="connect, set HF_ENDPOINT to a mirror, or give a local folder with --model",
         ) from error
     except (HfHubHTTPError, OSError) as error:
-        raise ModelError(f"{model!r} cannot be fetched: {error}", fix="check the connection, or give a local folder") from error
+        raise ModelError(
+            f"{model!r} cannot be fetched: {error}", fix="check the connection, or give a local folder"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ldmc.compiler.meter import measured
 from ldmc.compiler.stage import StageRecord, snapshot
@@ -70,14 +71,17 @@ def check_io(before: Component, after: Component, name: str) -> None:
     if after.form is not Form.ONNX:
         return
     graph = after.payload.graph
-    for side, values, specs in (("input", graph.inputs, after.inputs), ("output", graph.outputs, after.outputs)):
+    for side, values, specs in (
+        ("input", graph.inputs, after.inputs),
+        ("output", graph.outputs, after.outputs),
+    ):
         found = [_described(value) for value in values]
         wanted = [f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in specs]
         if found != wanted:
             raise PassError(f"pass {name!r} broke the {side}s of {before.name}: {found} instead of {wanted}")
 
 
-def _described(value: object) -> str:
-    dtype = value.dtype.numpy().name if value.dtype else "?"  # type: ignore[attr-defined]
-    shape = list(value.shape.numpy()) if value.shape is not None and value.shape.is_static() else "?"  # type: ignore[attr-defined]
-    return f"{value.name} {dtype}{shape}"  # type: ignore[attr-defined]
+def _described(value: Any) -> str:
+    dtype = value.dtype.numpy().name if value.dtype else "?"
+    shape = list(value.shape.numpy()) if value.shape is not None and value.shape.is_static() else "?"
+    return f"{value.name} {dtype}{shape}"

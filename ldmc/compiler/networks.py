@@ -43,7 +43,7 @@ class UnetComponent(nn.Module):
 class DecoderComponent(nn.Module):
     """Latent as the UNet sees it -> image: undo the scaling, quantise (VQ), post_quant_conv, decoder."""
 
-    def __init__(self, net: nn.Module, scale: float, shift: float) -> None:
+    def __init__(self, net: Any, scale: float, shift: float) -> None:
         super().__init__()
         self.net = net
         self.scale = scale
@@ -121,23 +121,29 @@ def build_reference(checkpoint: Checkpoint, name: str, weights: WeightSource) ->
     """Component `name` as plain diffusers, fp32, with its weights: what compiled outputs are compared with."""
     with torch.device("meta"):
         net = _construct(checkpoint.unet if name == "unet" else checkpoint.decoder)
-    state = {key: torch.from_numpy(weights.read(key)).float() for key in net.state_dict()}
+    state = {key: _whole(weights, key, value.shape) for key, value in net.state_dict().items()}
     net.load_state_dict(state, assign=True)
     if name == "unet":
         return UnetComponent(net).eval()
     return DecoderComponent(net, *latent_scaling(checkpoint.decoder)).eval()
 
 
-def _construct(config: Mapping[str, Any]) -> nn.Module:
+def _construct(config: Mapping[str, Any]) -> Any:
     cls = getattr(diffusers, config["_class_name"])
     known = {key: value for key, value in config.items() if not key.startswith("_")}
     try:
-        net: nn.Module = cls.from_config(known).eval()
+        return cls.from_config(known).eval()
     except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
         raise ModelError(
-            f"{config['_class_name']}: diffusers cannot build this configuration: {error}", fix="check config.json"
+            f"{config['_class_name']}: diffusers cannot build this configuration: {error}",
+            fix="check config.json",
         ) from error
-    return net
+
+
+def _whole(weights: WeightSource, key: str, shape: torch.Size) -> torch.Tensor:
+    """Parameter `key` in fp32, in memory of its own: kernels round differently where a tensor lies unaligned."""
+    pieces = [torch.from_numpy(chunk).float() for chunk in weights.chunks(key)]
+    return torch.cat(pieces).reshape(shape)
 
 
 def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
@@ -148,7 +154,7 @@ def _sides(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
-def _image_sides(checkpoint: Checkpoint, net: nn.Module) -> list[int]:
+def _image_sides(checkpoint: Checkpoint, net: Any) -> list[int]:
     """Height and width of the image: the UNet's latent, enlarged by the decoder."""
     factor = 2 ** (len(net.config.block_out_channels) - 1)
     return [side * factor for side in _sides(checkpoint.unet["sample_size"])]

@@ -55,7 +55,9 @@ def find_overflow(component: str, model_file: Path, inputs: Sequence[Any]) -> Ov
     return None
 
 
-def cure(overflow: Overflow, keep: tuple[str, ...], retry: Callable[[tuple[str, ...]], Overflow | None]) -> tuple[str, ...] | None:
+def cure(
+    overflow: Overflow, keep: tuple[str, ...], retry: Callable[[tuple[str, ...]], Overflow | None]
+) -> tuple[str, ...] | None:
     """The smallest `keep` found with which nothing overflows; None if none was found.
 
     keep: what is kept so far. retry: compile with another `keep` and look again.
@@ -103,6 +105,8 @@ def _run(proto: Any, folder: Path, feeds: dict[str, Any], names: list[str]) -> l
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     values: list[Any] = session.run(names, feeds)
     return values

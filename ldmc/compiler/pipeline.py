@@ -1,7 +1,7 @@
 """Checking a pipeline before any work starts: does each pass take what the one before it gives?
 
-    TORCH --fp16--> TORCH --onnx--> ONNX --fold--> ONNX     fits
-    TORCH --fold--> ?                                       fold takes onnx, not torch: error with a caret
+TORCH --fp16--> TORCH --onnx--> ONNX --fold--> ONNX     fits
+TORCH --fold--> ?                                       fold takes onnx, not torch: error with a caret
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def _misplaced(item: Placed, form: Form, text: str) -> SpecError:
     before = [name for name in _giving(step.requires[0]) if name != step.name]
     fix = f"put {' or '.join(before)} before it" if before else f"put it before the pass that gives {form}"
     return SpecError(
-        f"pass {step.name!r} takes {takes} form and would be given {form}", text=text, position=item.position, fix=fix
+        f"pass {step.name!r} takes {takes} form and would be given {form}",
+        text=text,
+        position=item.position,
+        fix=fix,
     )
 
 

@@ -7,11 +7,14 @@ not matter which tensors are made, in which order, or on how many threads.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ldmc.ir import CHUNK_ELEMENTS
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,23 @@ class PlaceholderWeights:
     component: str
     inits: Mapping[str, Init]
 
-    def read(self, key: str) -> Any:
+    def chunks(self, key: str) -> Iterator[Any]:
         """Parameter `key`, float32."""
         init = self.inits[key]
-        if init.bound == 0.0:
-            return np.full(init.shape, init.center, dtype=np.float32)
         digest = hashlib.sha256(f"{self.seed}/{self.component}/{key}".encode()).digest()
         generator = np.random.Generator(np.random.SFC64(int.from_bytes(digest[:16], "little")))
-        values = generator.random(init.shape, dtype=np.float32)
-        values -= np.float32(0.5)
-        values *= np.float32(2 * init.bound)
-        values += np.float32(init.center)
-        return values
+        left = math.prod(init.shape)
+        while left > 0:
+            count = min(left, CHUNK_ELEMENTS)
+            left -= count
+            if init.bound == 0.0:
+                yield np.full(count, init.center, dtype=np.float32)
+                continue
+            values = generator.random(count, dtype=np.float32)
+            values -= np.float32(0.5)
+            values *= np.float32(2 * init.bound)
+            values += np.float32(init.center)
+            yield values
 
 
 def layer_inits(module: Any) -> dict[str, Init]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ldmc.errors import ModelError
+from ldmc.runtime.ddim import DDIM
+from ldmc.runtime.errors import BundleProblem
 
 # diffusers' own defaults of DDIMScheduler, for keys that a configuration leaves out.
 _DEFAULTS: dict[str, Any] = {
@@ -28,23 +30,27 @@ _DEFAULTS: dict[str, Any] = {
     "timestep_spacing": "leading",
     "rescale_betas_zero_snr": False,
 }
-_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
-_PREDICTIONS = ("epsilon", "sample", "v_prediction")
+_NUMBERS = ("beta_start", "beta_end", "clip_sample_range")
+_FIX = "mend scheduler/scheduler_config.json; bundles are sampled with DDIM"
 
 
 def scheduler_section(config: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest's scheduler section.
 
     Raises:
-        ModelError: the noise schedule or the prediction type is one that DDIM here does not know.
+        ModelError: a value is of a wrong kind, or one that the runtime's DDIM does not know.
     """
     config = dict(config)
     if "timesteps" in config:
         config.setdefault("num_train_timesteps", config["timesteps"])
     section = {key: config.get(key, default) for key, default in _DEFAULTS.items()}
-    for key, allowed in (("beta_schedule", _SCHEDULES), ("prediction_type", _PREDICTIONS)):
-        if section[key] not in allowed:
-            raise ModelError(f"scheduler: {key} is {section[key]!r}", fix=f"ldmc samples with {', '.join(allowed)}")
-    if section["thresholding"]:
-        raise ModelError("scheduler: thresholding is on", fix="set it to false; it is meant for models without latents")
+    for key in _NUMBERS:
+        if isinstance(section[key], bool) or not isinstance(section[key], (int, float)):
+            raise ModelError(f"the scheduler's {key} is {section[key]!r}, expected a number", fix=_FIX)
+    try:
+        DDIM(section)
+    except BundleProblem as problem:
+        raise ModelError(problem.message, fix=_FIX) from problem
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the scheduler's trained_betas are no list of numbers: {error}", fix=_FIX) from error
     return {"type": "ddim", **section}

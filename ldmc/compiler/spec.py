@@ -106,7 +106,9 @@ class _Parser:
                 return items
             if not self.take(","):
                 seen = repr(self.text[self.at]) if self.at < len(self.text) else "the end"
-                raise self.error(f"expected ',' or {end!r}, found {seen}" if end else f"expected ',', found {seen}")
+                raise self.error(
+                    f"expected ',' or {end!r}, found {seen}" if end else f"expected ',', found {seen}"
+                )
 
     def placed_pass(self) -> Placed:
         name, position = self.match(_NAME, "a pass name")
@@ -134,7 +136,9 @@ class _Parser:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]!r}? " if near else ""
             options = ", ".join(known) or "none"
-            raise self.error(f"pass {cls.name!r} has no option {key!r}", position, fix=f"{hint}options are {options}")
+            raise self.error(
+                f"pass {cls.name!r} has no option {key!r}", position, fix=f"{hint}options are {options}"
+            )
         if key in seen:
             raise self.error(f"option {key!r} is given twice", position)
         seen[key] = None

@@ -1,10 +1,10 @@
 """Comparing a bundle with PyTorch: same weights, same noise, eager fp32, plain diffusers.
 
-    files     every size and SHA-256
-    unet      one call at several timesteps            SNR and largest error
-    decoder   one call                                  SNR and largest error
-    image     the whole loop, 20 steps by default       PSNR
-    fp16      no value of the graph leaves its range
+files     every size and SHA-256
+unet      one call at several timesteps            SNR and largest error
+decoder   one call                                  SNR and largest error
+image     the whole loop, 20 steps by default       PSNR
+fp16      no value of the graph leaves its range
 """
 
 from __future__ import annotations
@@ -78,14 +78,18 @@ class VerifyReport:
 
     def fix(self) -> str:
         """What to do about the complaint."""
-        return self.remedy or "compare stages with `ldmc diff`, or build with fewer passes to find the one that departs"
+        return (
+            self.remedy
+            or "compare stages with `ldmc diff`, or build with fewer passes to find the one that departs"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The documented output of `ldmc verify --json`."""
         return {
             "ok": self.ok,
             "components": {
-                name: {"snr_db": r.snr_db, "max_abs_error": r.max_abs_error} for name, r in self.components.items()
+                name: {"snr_db": r.snr_db, "max_abs_error": r.max_abs_error}
+                for name, r in self.components.items()
             },
             "image_psnr_db": self.image_psnr_db,
             "overflow": self.overflow,
@@ -149,7 +153,8 @@ def _original(manifest: Manifest, model: str | None) -> tuple[Opened, Program]:
     hashes = [[file["sha256"] for file in part["weights"]["files"]] for part in (program.source, source)]
     if hashes[0] != hashes[1]:
         raise VerificationError(
-            f"{request.model} has other weights than the bundle was made from", fix="name the original with --model"
+            f"{request.model} has other weights than the bundle was made from",
+            fix="name the original with --model",
         )
     return opened, program
 
@@ -170,7 +175,7 @@ def _compare(
     """Run both sides; the reference's components are loaded one at a time."""
     from diffusers import DDIMScheduler
 
-    scheduler = DDIMScheduler(**{key: value for key, value in program.scheduler.items() if key != "type"})
+    scheduler: Any = DDIMScheduler(**{key: value for key, value in program.scheduler.items() if key != "type"})
     last = scheduler.config.num_train_timesteps - 1
     unet = _reference(opened, program, "unet")
     calls = [round(fraction * last) for fraction in _TIMESTEPS]
@@ -188,7 +193,9 @@ def _compare(
 
 def _result(manifest: Manifest, name: str, expected: Any, actual: Any) -> ComponentResult:
     worst = float(np.abs(actual.astype(np.float64) - expected).max())
-    return ComponentResult(snr_db(expected, actual), worst, NEEDED_SNR_DB[manifest.components[name].inputs[0].dtype])
+    return ComponentResult(
+        snr_db(expected, actual), worst, NEEDED_SNR_DB[manifest.components[name].inputs[0].dtype]
+    )
 
 
 def _reference(opened: Opened, program: Program, name: str) -> Callable[..., Any]:
@@ -271,5 +278,3 @@ def _cure(
 
     fp16 = next(step for step in steps if isinstance(step, Fp16))
     return cure(found, fp16.keep or target.fp32_islands, retry)
-
-

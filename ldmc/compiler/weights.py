@@ -1,16 +1,17 @@
 """Weights of a checkpoint, one tensor at a time.
 
-Nothing here keeps a tensor: `read` opens the file, copies one tensor out and closes it again, so that
-the pages of the file do not stay mapped and peak memory is the largest tensor, not the checkpoint.
+Nothing here keeps a tensor: reading one opens the file, copies the tensor out in pieces and closes the
+file again, so that its pages do not stay mapped and memory does not grow with the checkpoint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from ldmc.errors import ModelError
+from ldmc.ir import CHUNK_ELEMENTS
 
 _STEM = "diffusion_pytorch_model"
 # In the order they are looked for; an index file stands for its shards.
@@ -46,9 +48,16 @@ class _SafetensorsFile:
         with self._open() as tensors:
             return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}
 
-    def tensor(self, name: str) -> Any:
+    def pieces(self, name: str) -> Iterator[Any]:
         with self._open() as tensors:
-            return tensors.get_tensor(name)
+            stored = tensors.get_slice(name)
+            shape = stored.get_shape()
+            if not shape:
+                yield tensors.get_tensor(name)
+                return
+            rows = max(1, CHUNK_ELEMENTS // max(1, math.prod(shape[1:])))
+            for start in range(0, shape[0], rows):
+                yield stored[start : start + rows]
 
     def _open(self) -> Any:
         from safetensors import SafetensorError, safe_open
@@ -68,8 +77,8 @@ class _PickleFile:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in self._state.items()}
 
-    def tensor(self, name: str) -> Any:
-        return self._state[name]
+    def pieces(self, name: str) -> Iterator[Any]:
+        yield from self._state[name].detach().flatten().split(CHUNK_ELEMENTS)
 
     @cached_property
     def _state(self) -> Mapping[str, Any]:
@@ -85,7 +94,8 @@ class _PickleFile:
             raise _broken(self.path, error) from error
         if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
             raise ModelError(
-                f"{self.path} holds no state dict of tensors", fix="save the model with torch.save(net.state_dict())"
+                f"{self.path} holds no state dict of tensors",
+                fix="save the model with torch.save(net.state_dict())",
             )
         return state
 
@@ -96,10 +106,11 @@ class CheckpointWeights:
 
     entries: Mapping[str, tuple[_SafetensorsFile | _PickleFile, str]]
 
-    def read(self, key: str) -> Any:
-        """Parameter `key` as a numpy array in its stored dtype; bfloat16 as float32."""
+    def chunks(self, key: str) -> Iterator[Any]:
+        """See `ldmc.ir.WeightSource`. A row larger than a chunk comes whole."""
         file, name = self.entries[key]
-        return _to_numpy(file.tensor(name))
+        for piece in file.pieces(name):
+            yield _to_numpy(piece).reshape(-1)
 
 
 def find_weights(folder: Path) -> list[Path] | None:
@@ -144,8 +155,14 @@ def file_records(files: list[Path], root: Path) -> list[dict[str, Any]]:
     records = []
     for file in files:
         with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-        records.append({"path": file.relative_to(root).as_posix(), "bytes": file.stat().st_size, "sha256": digest})
+            digest = (
+                hashlib.file_digest(stream, "sha256").hexdigest()
+                if hasattr(hashlib, "file_digest")
+                else _digest(stream)
+            )
+        records.append(
+            {"path": file.relative_to(root).as_posix(), "bytes": file.stat().st_size, "sha256": digest}
+        )
     return records
 
 
@@ -169,8 +186,12 @@ def _modern_key(name: str) -> str:
 def _shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        wrong = [name for name in names if Path(name).name != name]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{index} is not a shard index: {error}", fix="download the file again") from error
+    if wrong or not names:
+        said = f"{wrong[0]!r} is no file beside it" if wrong else "it names no file"
+        raise ModelError(f"{index} is not a shard index: {said}", fix="download the file again")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise ModelError(
@@ -206,4 +227,6 @@ def _check_keys(folder: Path, stored: Any, expected: Any) -> None:
         parts.append(f"{len(missing)} of {len(expected)} parameters are missing (first: {missing[0]})")
     if extra:
         parts.append(f"{len(extra)} are not of this network (first: {extra[0]})")
-    raise ModelError(f"{folder}: {' and '.join(parts)}", fix="give the weights that belong to this config.json")
+    raise ModelError(
+        f"{folder}: {' and '.join(parts)}", fix="give the weights that belong to this config.json"
+    )

@@ -14,13 +14,31 @@ from typing import Any
 
 import torch
 
+from ldmc.errors import PassError
+
+# Parts of a diffusers Attention that the processor below does not have.
+_FOREIGN_PARTS = ("spatial_norm", "norm_cross", "norm_q", "norm_k", "added_kv_proj_dim", "fused_projections")
+
+
+def is_plain(attn: Any) -> bool:
+    """Whether `Fp32SoftmaxAttention` does all that the processor of `attn` does."""
+    processor = type(getattr(attn, "processor", None)).__name__
+    return processor in ("AttnProcessor", "AttnProcessor2_0") and not any(getattr(attn, p, None) for p in _FOREIGN_PARTS)
+
 
 class Fp32SoftmaxAttention:
     """Processor for `diffusers` Attention: tensors [batch, tokens, channels] or [batch, channels, h, w]."""
 
     def __call__(
-        self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None, *_: Any, **__: Any
+        self,
+        attn: Any,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        temb: torch.Tensor | None = None,  # diffusers hands it to every processor
     ) -> torch.Tensor:
+        if attention_mask is not None:
+            raise PassError("attention with a mask cannot keep its softmax in fp32", fix="drop softmax from keep=")
         residual, shape = hidden_states, hidden_states.shape
         if len(shape) == 4:
             hidden_states = hidden_states.flatten(2).transpose(1, 2)

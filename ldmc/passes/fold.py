@@ -28,7 +28,7 @@ _SLACK_BYTES = 2**20  # growth that no model is too small for
 class Fold(Pass):
     """Fold constants and simplify.
 
-    max_growth: most that all constants together may grow, as a factor of what they take before (1 MiB is always allowed).
+    max_growth: how much all constants together may grow, as a factor of their bytes before; 1 MiB is always allowed.
     """
 
     max_growth: float = 1.05
@@ -50,7 +50,7 @@ class Fold(Pass):
         before = constant_bytes(model)
         allowance = max(_SLACK_BYTES, int(before * (self.max_growth - 1)))
         model = simplify(model, allowance)
-        parameters.fold(model, allowance)
+        parameters.fold(model, allowance - (constant_bytes(model) - before))
         merged = qkv.merge(model)
         if merged:
             context.remark(f"{merged} groups of projections merged")
@@ -85,7 +85,9 @@ def simplify(model: ir.Model, allowance_bytes: int) -> ir.Model:
     weights = _set_aside(model.graph)
     typed = ir.from_proto(infer_shapes(ir.to_proto(model)))
     castlike.lower(typed)
-    proto, _ = onnxsim.simplify(ir.to_proto(typed), tensor_size_threshold=f"{allowance_bytes}B", certify=False)
+    proto, _ = onnxsim.simplify(
+        ir.to_proto(typed), tensor_size_threshold=f"{allowance_bytes}B", certify=False
+    )
     simplified = ir.from_proto(infer_shapes(proto))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(simplified)
     _put_back(simplified.graph, weights)

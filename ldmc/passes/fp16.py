@@ -17,13 +17,15 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ldmc.errors import UsageError
+from ldmc.errors import PassError, UsageError
 from ldmc.ir import Component, Form, Network, TensorSpec
 from ldmc.passes.base import Context, Pass
 
 KINDS = ("norm", "softmax", "quantiser", "timestep")
 _NORMS = ("GroupNorm", "LayerNorm", "RMSNorm", "BatchNorm2d", "InstanceNorm2d")
 _QUANTISERS = ("NearestCode", "VectorQuantizer")
+_TIMESTEPS = ("Timesteps", "GaussianFourierProjection")
+_OWNERS = ("unet", "decoder")
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,23 @@ class Fp16(Pass):
 
     def __post_init__(self) -> None:
         for item in self.keep:
-            if item not in (*KINDS, "none") and "/" not in item:
+            owner, _, path = item.partition("/")
+            if item not in (*KINDS, "none") and not (owner in _OWNERS and path):
                 raise ValueError(
-                    f"keep={item}: expected none, one of {', '.join(KINDS)}, or COMPONENT/module.path"
+                    f"keep={item}: expected none, one of {', '.join(KINDS)}, or COMPONENT/module.path "
+                    f"with COMPONENT {' or '.join(_OWNERS)}"
                 )
 
     def run(self, component: Component, context: Context) -> Component:
         network: Network = component.payload
         keep = self.keep or context.target.fp32_islands
-        module = copy.deepcopy(network.module)
+        # Everything is copied but the parameters: those are replaced, not changed.
+        module = copy.deepcopy(network.module, {id(p): p for p in network.module.parameters()})
         roots = _island_roots(module.net, keep, component.name)
         with network.mode:
             _cast(module.net, roots)
             if "timestep" not in keep:
-                _timestep_in_fp16(module.net)
+                _timestep_in_fp16(module.net, roots)
             if "softmax" in keep:
                 _softmax_in_fp32(module.net)
         context.remark(f"{len(roots)} fp32 islands: {', '.join(keep)}")
@@ -81,14 +86,23 @@ def _island_roots(net: Any, keep: tuple[str, ...], component: str) -> dict[str, 
         if owner == component and path not in modules:
             near = difflib.get_close_matches(path, modules, n=1)
             hint = f"; did you mean {owner}/{near[0]}?" if near else ""
-            raise UsageError(f"keep={item}: {component} has no module {path!r}", fix=f"name a module path{hint}")
-        if owner == component and path:
-            paths.add(path)
-    kinds = {"norm": _NORMS, "quantiser": _QUANTISERS}
+            raise UsageError(
+                f"keep={item}: {component} has no module {path!r}", fix=f"name a module path{hint}"
+            )
+        if owner == component:
+            paths.update(_called(path, modules))
+    kinds = {"norm": _NORMS, "quantiser": _QUANTISERS, "timestep": _TIMESTEPS}
     names = {name for kind in keep for name in kinds.get(kind, ())}
     paths |= {path for path, module in modules.items() if type(module).__name__ in names}
     outermost = {path for path in paths if not any(path.startswith(f"{other}.") for other in paths)}
     return {path: modules[path] for path in sorted(outermost)}
+
+
+def _called(path: str, modules: dict[str, Any]) -> list[str]:
+    """`path` itself; or, where it is a list of modules, which is never called, the modules in it."""
+    if type(modules[path]).__name__ != "ModuleList":
+        return [path]
+    return [called for name in modules[path]._modules for called in _called(f"{path}.{name}", modules)]
 
 
 def _cast(net: Any, roots: dict[str, Any]) -> None:
@@ -129,16 +143,24 @@ def _to(value: Any, dtype: Any) -> Any:
 
 
 def _softmax_in_fp32(net: Any) -> None:
-    from ldmc.passes.attention import Fp32SoftmaxAttention
+    from ldmc.passes.attention import Fp32SoftmaxAttention, is_plain
 
-    for module in net.modules():
-        if hasattr(module, "set_processor"):
-            module.set_processor(Fp32SoftmaxAttention())
+    for path, module in net.named_modules():
+        if not hasattr(module, "set_processor"):
+            continue
+        if not is_plain(module):
+            raise PassError(
+                f"{path}: its kind of attention ({type(module.processor).__name__}) cannot keep its softmax in fp32",
+                fix="drop softmax from keep=, and keep the modules that need it by path",
+            )
+        module.set_processor(Fp32SoftmaxAttention())
 
 
-def _timestep_in_fp16(net: Any) -> None:
-    """diffusers computes sin and cos in fp32; cast their arguments down where that is not wanted."""
-    import torch
+def _timestep_in_fp16(net: Any, roots: dict[str, Any]) -> None:
+    """diffusers computes sin and cos in fp32 whatever the dtype; replace what does so outside the islands."""
+    from ldmc.passes.timesteps import HalfTimesteps
 
-    if hasattr(net, "time_proj"):
-        net.time_proj.register_forward_hook(lambda _module, _args, output: output.to(torch.float16))
+    for path, module in list(net.named_modules()):
+        inside = any(path == root or path.startswith(f"{root}.") for root in roots)
+        if type(module).__name__ == "Timesteps" and not inside:
+            net.set_submodule(path, HalfTimesteps(module))

@@ -8,7 +8,9 @@ Evaluating one lazy tensor needs the memory of that tensor and its inputs, whate
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -16,9 +18,12 @@ import onnx_ir as ir
 from ldmc.errors import PassError
 from ldmc.ir import WeightSource
 
+if TYPE_CHECKING:
+    import onnx
+
 
 def parameter(
-    source: WeightSource, key: str, component: str, dtype: ir.DataType, shape: ir.Shape
+    source: WeightSource, key: str, component: str, dtype: ir.DataType, shape: ir.ShapeProtocol
 ) -> ir.LazyTensor:
     """Parameter `key` of `source`, cast to `dtype`; `component` is for messages.
 
@@ -26,19 +31,29 @@ def parameter(
         PassError: a finite weight is outside the range of `dtype`.
     """
 
-    def read() -> ir.TensorProtocol:
-        stored = source.read(key)
-        with np.errstate(over="ignore"):
-            values = stored.astype(dtype.numpy(), copy=False)
-        if values.dtype.itemsize < stored.dtype.itemsize and np.isinf(values).any() and np.isfinite(stored).all():
-            module = f"{component}/{key.rpartition('.')[0]}"
-            raise PassError(
-                f"{component}: {key} holds {np.abs(stored).max():g}, which {dtype.name.lower()} cannot represent (at most 65504)",
-                fix=f"keep its module in fp32: fp16{{keep=[norm,quantiser,timestep,{module}]}}",
-            )
-        return ir.tensor(values, name=key)
+    sides = list(shape.numpy())
 
-    return ir.LazyTensor(read, dtype=dtype, shape=shape, name=key)
+    def read() -> ir.TensorProtocol:
+        values = np.empty(math.prod(sides), dtype=dtype.numpy())
+        start = 0
+        for chunk in source.chunks(key):
+            part = values[start : start + chunk.size]
+            with np.errstate(over="ignore"):
+                part[:] = chunk
+            if part.itemsize < chunk.itemsize and np.isinf(part).any() and np.isfinite(chunk).all():
+                raise _out_of_range(component, key, dtype, float(np.abs(chunk).max()))
+            start += chunk.size
+        return ir.tensor(values.reshape(sides), name=key)
+
+    return ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(sides), name=key)
+
+
+def _out_of_range(component: str, key: str, dtype: ir.DataType, value: float) -> PassError:
+    module = f"{component}/{key.rpartition('.')[0]}"
+    return PassError(
+        f"{component}: {key} holds {value:g}, more than {dtype.name.lower()} can represent",
+        fix=f"keep its module in fp32: fp16{{keep=[norm,quantiser,timestep,{module}]}}",
+    )
 
 
 def derived(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> ir.LazyTensor:
@@ -56,9 +71,9 @@ def derived(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> i
         from onnx.reference import ReferenceEvaluator
 
         names = [value.name for value in proto.graph.input]
-        feeds = dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True))
-        values = ReferenceEvaluator(proto).run(None, feeds)[0]
-        return ir.tensor(np.ascontiguousarray(values, dtype=dtype.numpy()), name=output.name)
+        feeds: dict[str, Any] = dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True))
+        outputs: Any = ReferenceEvaluator(proto).run(None, feeds)
+        return ir.tensor(np.ascontiguousarray(outputs[0], dtype=dtype.numpy()), name=output.name)
 
     return ir.LazyTensor(compute, dtype=dtype, shape=shape, name=output.name)
 
@@ -74,17 +89,17 @@ def concatenated(tensors: Sequence[ir.TensorProtocol], axis: int, name: str) -> 
     return ir.LazyTensor(compute, dtype=tensors[0].dtype, shape=ir.Shape(shape), name=name)
 
 
-def _single_node_model(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> object:
-    import onnx
+def _single_node_model(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> onnx.ModelProto:
     from onnx import helper
 
     infos = [
-        helper.make_tensor_value_info(f"i{k}", int(tensor.dtype), tensor.shape.numpy()) for k, tensor in enumerate(inputs)
+        helper.make_tensor_value_info(f"i{k}", int(tensor.dtype), list(tensor.shape.numpy()))
+        for k, tensor in enumerate(inputs)
     ]
     names = iter(info.name for info in infos)
     proto = ir.to_proto(node)
     del proto.input[:]
     proto.input.extend(next(names) if value is not None else "" for value in node.inputs)
     output = helper.make_empty_tensor_value_info(proto.output[0])
-    graph = onnx.helper.make_graph([proto], "derived", infos, [output])
+    graph = helper.make_graph([proto], "derived", infos, [output])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])

@@ -61,8 +61,11 @@ class Onnx(Pass):
             )
         _bind_weights(graph, network, component.name)
         _name_after_modules(graph)
-        for value, spec in zip([*graph.inputs, *graph.outputs], [*component.inputs, *component.outputs], strict=True):
+        for value, spec in zip(
+            [*graph.inputs, *graph.outputs], [*component.inputs, *component.outputs], strict=True
+        ):
             value.name = spec.name
+        model.ir_version = _oldest_ir_version(self.opset)
         return component.evolve(form=Form.ONNX, payload=model)
 
 
@@ -72,7 +75,9 @@ def _export(component: Component, opset: int) -> ir.Model:
 
     network: Network = component.payload
     with network.mode, torch.no_grad(), _quiet():
-        examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in component.inputs)
+        examples = tuple(
+            torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in component.inputs
+        )
         traced = torch.export.export(network.module, examples, strict=False)
         # optimize=False: the exporter's optimiser would look into weights that are not there.
         program = torch.onnx.export(traced, dynamo=True, optimize=False, opset_version=opset, verbose=False)
@@ -84,6 +89,13 @@ def _export(component: Component, opset: int) -> ir.Model:
             fix="leave the opset out",
         )
     return model
+
+
+def _oldest_ir_version(opset: int) -> int:
+    """The file format as old as the opset allows: an engine that reads opset 18 may refuse the exporter's newer one."""
+    from onnx.helper import find_min_ir_version_for, make_opsetid
+
+    return find_min_ir_version_for([make_opsetid("", opset)])
 
 
 @contextlib.contextmanager

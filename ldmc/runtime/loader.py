@@ -35,9 +35,10 @@ def load(path, verify=False, threads=None, cache=True):
         remarks.append("the weights are random placeholders: every picture is noise")
     opened = {}
     try:
-        for name in ("unet", "decoder"):
+        for name, is_looped in (("unet", True), ("decoder", False)):
             entry = manifest.components[name]
-            opened[name] = Component(entry, backends.open_component(manifest, entry, threads, cache, verify, remarks))
+            options = backends.OpenOptions(threads, cache, verify, keep_buffers=is_looped)
+            opened[name] = Component(entry, backends.open_component(manifest, entry, options, remarks))
     except BaseException:
         for component in opened.values():
             component.close()
@@ -176,6 +177,11 @@ def _check_components(manifest):
         if len(entry.inputs) != inputs or len(entry.outputs) != 1 or len(entry.inputs[0].shape) != 4:
             message = "component %s of %s has inputs %s and outputs %s; expected %d inputs, the first of 4 axes, and " \
                 "1 output" % (name, manifest.root, _listed(entry.inputs), _listed(entry.outputs), inputs)
+            raise BundleProblem(message, "build the bundle again")
+        sizes = {tensor.shape[0] for tensor in entry.inputs + entry.outputs}
+        if len(sizes) > 1:
+            message = "component %s of %s has batches of different sizes: inputs %s, outputs %s" % (
+                name, manifest.root, _listed(entry.inputs), _listed(entry.outputs))
             raise BundleProblem(message, "build the bundle again")
     latent, decoded = manifest.components["unet"].outputs[0], manifest.components["decoder"].inputs[0]
     if latent.shape[1:] != decoded.shape[1:]:

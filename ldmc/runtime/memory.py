@@ -3,6 +3,9 @@
 import io
 import sys
 
+# As a container sees its own limit: cgroup v2, then v1.
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
 
 def peak_rss_bytes():
     """Most physical memory this process ever held, mapped files included; None where the system does not say."""
@@ -25,9 +28,12 @@ def private_bytes():
     return _from_status("RssAnon")
 
 
-def available_bytes():
-    """What new work can take without swapping (MemAvailable); None where the system does not say."""
-    return _kib_entry("/proc/meminfo", "MemAvailable")
+def limit_bytes():
+    """The most memory this process can ever hold: the machine's, or its container's; None where not known."""
+    limits = [_kib_entry("/proc/meminfo", "MemTotal")]
+    limits += [_number(path) for path in CGROUP_LIMITS]
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
 
 
 def give_back_freed():
@@ -41,6 +47,14 @@ def give_back_freed():
 
 def _from_status(key):
     return _kib_entry("/proc/self/status", key)
+
+
+def _number(path):
+    try:
+        with io.open(path, encoding="ascii", errors="replace") as stream:
+            return int(stream.read())
+    except (OSError, ValueError):  # not there, or "max"
+        return None
 
 
 def _kib_entry(path, key):

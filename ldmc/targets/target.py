@@ -86,12 +86,16 @@ def load_target(name: str) -> Target:
     if name.endswith(".toml"):
         path = Path(name)
         if not path.is_file():
-            raise UsageError(f"there is no target file {name}", fix=f"targets that come with ldmc: {_listed()}")
+            raise UsageError(
+                f"there is no target file {name}", fix=f"targets that come with ldmc: {_listed()}"
+            )
         return _parse(path.read_text(encoding="utf-8"), name)
     if name not in target_names():
         near = difflib.get_close_matches(name, target_names(), n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"unknown target {name!r}", fix=f"{hint}targets are {_listed()}, or the path of a .toml file")
+        raise UsageError(
+            f"unknown target {name!r}", fix=f"{hint}targets are {_listed()}, or the path of a .toml file"
+        )
     file = resources.files("ldmc.targets") / f"{name}.toml"
     return _parse(file.read_text(encoding="utf-8"), f"{name}.toml")
 

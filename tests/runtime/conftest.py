@@ -1,0 +1,17 @@
+"""Fixtures of the runtime's tests."""
+
+import pytest
+
+from tests.runtime.tiny_bundle import make_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A whole tiny bundle of this test's own."""
+    return make_bundle(tmp_path / "tiny.cpu.ldmc")
+
+
+@pytest.fixture(scope="session")
+def shared_bundle(tmp_path_factory):
+    """A whole tiny bundle that tests only read."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "shared.cpu.ldmc")

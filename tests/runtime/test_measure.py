@@ -1,0 +1,101 @@
+"""Timing and memory."""
+
+import numpy as np
+import pytest
+
+from ldmc.runtime import InputProblem, load, memory
+from ldmc.runtime.measure import bench, percentile, summary
+
+
+def test_a_bench_has_its_documented_keys(shared_bundle):
+    seen = []
+    result = bench(lambda: load(shared_bundle, threads=1), steps=2, runs=3, warmup=2, seed=1, batch=2, threads=1,
+                   on_run=lambda done, of: seen.append((done, of)))
+    assert sorted(result) == [
+        "batch", "decode", "denoise", "first_seconds", "load_seconds", "peak_rss_bytes", "private_bytes_after_load",
+        "runs", "steps", "threads", "total", "warmup"]
+    for phase in ("denoise", "decode", "total"):
+        assert sorted(result[phase]) == ["mean_seconds", "min_seconds", "p50_seconds", "p90_seconds", "p99_seconds"]
+        assert 0 < result[phase]["min_seconds"] <= result[phase]["p50_seconds"] <= result[phase]["p99_seconds"]
+    assert (result["runs"], result["steps"], result["warmup"], result["batch"], result["threads"]) == (3, 2, 2, 2, 1)
+    assert result["load_seconds"] > 0 and result["first_seconds"] > 0
+    assert seen == [(k, 5) for k in range(1, 6)]
+
+
+class _Clock(object):
+    """A pipeline whose drawings take 9, 1, 2, 3 seconds; then one is interrupted."""
+
+    def __init__(self):
+        self.seconds = [9.0, 1.0, 2.0, 3.0]
+        self.closed = False
+
+    def generate_timed(self, seed, steps, batch):
+        if not self.seconds:
+            raise KeyboardInterrupt
+        taken = self.seconds.pop(0)
+        return None, {"denoise_seconds": taken, "decode_seconds": 1.0, "total_seconds": taken + 1}
+
+    def close(self):
+        self.closed = True
+
+
+def test_warmup_is_left_out_and_gives_the_first():
+    clock = _Clock()
+    result = bench(lambda: clock, runs=3, warmup=1)
+    assert result["first_seconds"] == 10.0
+    assert result["denoise"] == {"p50_seconds": 2.0, "p90_seconds": 2.8, "p99_seconds": 2.98, "min_seconds": 1.0,
+                                 "mean_seconds": 2.0}
+    assert clock.closed
+
+
+def test_without_warmup_the_first_counts_too():
+    assert bench(_Clock, runs=4, warmup=0)["denoise"]["mean_seconds"] == 3.75
+
+
+def test_an_interrupted_bench_closes():
+    clock = _Clock()
+    with pytest.raises(KeyboardInterrupt):
+        bench(lambda: clock, runs=5, warmup=0)
+    assert clock.closed
+
+
+@pytest.mark.parametrize("options", [{"runs": 0}, {"runs": 1.0}, {"warmup": -1}, {"runs": True}])
+def test_counts_that_do_not_fit_are_refused_before_loading(options):
+    def never():
+        raise AssertionError("loaded")
+
+    with pytest.raises(InputProblem):
+        bench(never, **options)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 101])
+def test_percentiles_are_numpys(count):
+    values = np.random.RandomState(count).rand(count).tolist()
+    for percent in (0, 50, 90, 99, 100):
+        assert percentile(values, percent) == pytest.approx(float(np.percentile(values, percent)))
+    assert summary(values)["p90_seconds"] == percentile(values, 90)
+
+
+def test_memory_grows_by_what_is_taken():
+    if memory.private_bytes() is None:
+        pytest.skip("this system does not say how much memory is private")
+    before = memory.private_bytes()
+    block = np.ones(32 << 20, np.uint8)
+    assert 30 << 20 < memory.private_bytes() - before < 40 << 20
+    assert memory.peak_rss_bytes() >= before + block.nbytes
+
+
+def test_a_container_limit_counts(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    limit.write_text("max\n")
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", (str(limit), str(tmp_path / "gone")))
+    machine = memory.limit_bytes()
+    limit.write_text("1048576\n")
+    assert memory.limit_bytes() == 1 << 20
+    assert machine is None or machine > 1 << 20
+
+
+def test_elsewhere_memory_is_partly_known(monkeypatch):
+    monkeypatch.setattr(memory, "_from_status", lambda key: None)
+    assert memory.private_bytes() is None
+    assert memory.peak_rss_bytes() > 1 << 20
