@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import ldmc
-from ldmc.errors import BundleError, LdmcError, UsageError, VerificationError
+from ldmc.errors import BundleError, Interrupted, LdmcError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXIT_INTERRUPTED = 130
+    from ldmc.compiler.verify import VerifyReport
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 _bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
@@ -102,17 +102,19 @@ def build(
         force,
         keep_intermediates,
     )
-    result = run_build(request, RichProgress(console))
-    answer = result.to_json()
-    if verify:
+    reports: list[Any] = []
+
+    def approve(folder: Path) -> None:
         from ldmc.compiler.verify import verify_bundle
 
-        with RichProgress(console).stage("verify against PyTorch", None):
-            report = verify_bundle(result.bundle, model=model)
-        answer["verify"] = report.to_json()
-        print_verify(report, console)
-        if not report.ok:
-            raise VerificationError(report.complaint(), fix=report.fix())
+        reports.append(verify_bundle(folder, model=model, cache=False))
+        print_verify(reports[-1], console)
+        _require(reports[-1])
+
+    result = run_build(request, RichProgress(console), approve if verify else None)
+    answer = result.to_json()
+    if reports:
+        answer["verify"] = reports[-1].to_json()
     print_build(result, console)
     _emit(answer, as_json)
 
@@ -245,10 +247,7 @@ def verify(bundle: Path, model: str | None, steps: int, hashes_only: bool, as_js
     with RichProgress(console).stage("verify against PyTorch", None):
         report = verify_bundle(bundle, model=model, steps=steps)
     print_verify(report, console)
-    if not report.ok:
-        if as_json:
-            _emit(report.to_json(), as_json)
-        raise VerificationError(report.complaint(), fix=report.fix())
+    _require(report)
     _emit(report.to_json(), as_json)
 
 
@@ -348,6 +347,12 @@ def _emit(answer: Any, as_json: bool) -> None:
         click.echo(json.dumps(answer, indent=1))
 
 
+def _require(report: VerifyReport) -> None:
+    """Turn a failed verification into an error that carries its figures."""
+    if not report.ok:
+        raise VerificationError(report.complaint(), fix=report.fix(), result=report.to_json())
+
+
 def _check_picture(path: Path) -> None:
     """Refuse an output that cannot be written before the drawing, not after."""
     if path.suffix.lower() != ".png":
@@ -371,22 +376,19 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli.main(args=arguments, prog_name="ldmc", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
-        _fail(
-            LdmcError("interrupted; nothing was left half-written"), as_json, EXIT_INTERRUPTED, "interrupted"
-        )
+        _fail(Interrupted("interrupted; nothing was left half-written"), as_json)
     except click.UsageError as error:
         usage = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
-        failure = UsageError(error.format_message() + usage)
-        _fail(failure, as_json, failure.exit_code, failure.code)
+        _fail(UsageError(error.format_message() + usage), as_json)
     except click.ClickException as error:
-        _fail(LdmcError(error.format_message()), as_json, error.exit_code, "failed")
+        _fail(LdmcError(error.format_message()), as_json)
     except Exception as error:
         if debug:
             traceback.print_exc()
         known = _known(error)
         if known is None:
             raise
-        _fail(known, as_json, known.exit_code, known.code)
+        _fail(known, as_json)
 
 
 def _known(error: Exception) -> LdmcError | None:
@@ -397,22 +399,20 @@ def _known(error: Exception) -> LdmcError | None:
         from ldmc.runtime import BundleProblem
 
         assert isinstance(error, BundleProblem)
-        kind = {2: UsageError, 5: VerificationError}.get(error.exit_code, BundleError)
-        return kind(error.message, fix=error.fix)
+        kinds: dict[int, type[LdmcError]] = {2: UsageError, 5: VerificationError}
+        return kinds.get(error.exit_code, BundleError)(error.message, fix=error.fix)
     if isinstance(error, MemoryError):
         return LdmcError("out of memory", fix="close other programs, or build on a larger machine")
     return None
 
 
-def _fail(error: LdmcError, as_json: bool, exit_code: int, code: str) -> None:
+def _fail(error: LdmcError, as_json: bool) -> None:
     click.echo(f"error: {error.message}", err=True)
     if error.fix:
         click.echo(f"fix:   {error.fix}", err=True)
     if as_json:
-        click.echo(
-            json.dumps({"error": {"code": code, "message": error.message, "fix": error.fix}}, indent=1)
-        )
-    sys.exit(exit_code)
+        click.echo(json.dumps(error.to_json(), indent=1))
+    sys.exit(error.exit_code)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

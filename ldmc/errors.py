@@ -8,9 +8,13 @@
     |-- BundleError        exit 1   a bundle cannot be written or read
     |-- BudgetError        exit 4   predicted memory is over the target's budget
     |-- VerificationError  exit 5   outputs, hashes or sizes are not what they must be
+    |-- Interrupted        exit 130 the user or the system asked to stop
 
 A message says what is wrong, where, and the numbers; `fix` says what to do about it.
 """
+
+
+from typing import Any
 
 
 class LdmcError(Exception):
@@ -29,7 +33,7 @@ class LdmcError(Exception):
         self.message = message
         self.fix = fix
 
-    def to_json(self) -> dict[str, dict[str, str]]:
+    def to_json(self) -> dict[str, Any]:
         """The documented error object: `{error: {code, message, fix}}`."""
         return {"error": {"code": self.code, "message": self.message, "fix": self.fix}}
 
@@ -84,7 +88,25 @@ class BudgetError(LdmcError):
 
 
 class VerificationError(LdmcError):
-    """Outputs, hashes or sizes are not what they must be."""
+    """Outputs, hashes or sizes are not what they must be.
+
+    Args:
+        result: the figures that were found, as the command would have printed them; part of the error object.
+    """
 
     exit_code = 5
     code = "verification"
+
+    def __init__(self, message: str, *, fix: str = "", result: dict[str, Any] | None = None) -> None:
+        super().__init__(message, fix=fix)
+        self.result = result or {}
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.result, **super().to_json()}
+
+
+class Interrupted(LdmcError):
+    """The user or the system asked to stop."""
+
+    exit_code = 130
+    code = "interrupted"

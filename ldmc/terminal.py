@@ -184,10 +184,8 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
                     highlight=False,
                 )
         gmac = f", {stats['macs'] / 1e9:.1f} GMAC" if stats["macs"] is not None else ""
-        console.print(
-            f"  {stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB{gmac}",
-            highlight=False,
-        )
+        counted = f"{stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB"
+        console.print(f"  {counted}{gmac}", highlight=False)
 
 
 def describe_passes() -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ _IN_FLIGHT_BYTES = 64 * 2**20  # tensors being read, cast and written at one tim
 
 
 class BundleWriter:
-    """One bundle being written. Use as a context manager; `finish` makes it real.
+    """One bundle being written. Use as a context manager; `complete`, then `publish` makes it real.
 
     Args:
         path: the bundle's folder. force: replace what is there.
@@ -101,17 +101,17 @@ class BundleWriter:
             _write_json(data, self.folder / relative)
         self._roles[relative] = role
 
-    def finish(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """Add the runtime, the list of files and the manifest, and rename the folder into place.
-
-        Returns:
-            the manifest as written: `manifest` with `schema_version` and `files`.
-        """
+    def complete(self, manifest: dict[str, Any]) -> None:
+        """Add the runtime, and the manifest with `schema_version` and `files`: `folder` is then a whole bundle."""
         with writing(self.path):
             self._add_runtime()
             files = [self._entry(relative) for relative in sorted(self._roles)]
             whole = {"schema_version": SCHEMA_VERSION, **manifest, "files": [f for f in files if f]}
             _write_json(whole, self.folder / MANIFEST_NAME)
+
+    def publish(self) -> None:
+        """Rename the folder into place, replacing what is there if that was allowed."""
+        with writing(self.path):
             if self.force and self.path.exists():
                 replaced = self.path.parent / f".{self.path.name}.old-{os.getpid()}"
                 os.rename(self.path, replaced)
@@ -119,7 +119,6 @@ class BundleWriter:
                 shutil.rmtree(replaced, ignore_errors=True)
             else:
                 os.rename(self.folder, self.path)
-        return whole
 
     def _add_runtime(self) -> None:
         """Copy the loader, as it is, into the bundle."""

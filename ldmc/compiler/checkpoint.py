@@ -54,6 +54,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     _, unet, decoder, scheduler = (_read_json(path) for path in paths)
     _check_class(paths[1], unet, UNETS)
     _check_class(paths[2], decoder, DECODERS)
+    _check_size(paths[1], unet)
+    _check_scaling(paths[2], decoder)
     digest = hashlib.sha256()
     for path in paths:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -87,3 +89,22 @@ def _check_class(path: Path, config: Mapping[str, Any], allowed: tuple[str, ...]
         raise ModelError(
             f"{path}: _class_name is {found!r}", fix=f"ldmc compiles {' and '.join(allowed)} here"
         )
+
+
+def _check_size(path: Path, unet: Mapping[str, Any]) -> None:
+    """The latent has a size: it is nowhere else."""
+    size = unet.get("sample_size")
+    sides = size if isinstance(size, list) else [size, size]
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ModelError(
+            f"{path}: sample_size is {size!r}", fix="set it to the latent's side, or to [height, width]"
+        )
+
+
+def _check_scaling(path: Path, decoder: Mapping[str, Any]) -> None:
+    """The decoder divides by `scaling_factor` and adds `shift_factor`, where there are such."""
+    for key, without, wrong in (("scaling_factor", 1.0, 0), ("shift_factor", None, None)):
+        value = decoder.get(key, without)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value != without and (not number or value == wrong):
+            raise ModelError(f"{path}: {key} is {value!r}", fix="set it to the number the model was trained with")

@@ -110,8 +110,13 @@ class BuildResult:
         }
 
 
-def build(request: BuildRequest, progress: Progress) -> BuildResult:
+def build(
+    request: BuildRequest, progress: Progress, approve: Callable[[Path], None] | None = None
+) -> BuildResult:
     """Compile a model into a bundle.
+
+    approve: called with the complete bundle's temporary folder before it gets its name; what it raises, the build
+        raises, and the bundle is gone.
 
     Raises:
         LdmcError: see `ldmc.errors`; nothing is left behind.
@@ -139,7 +144,11 @@ def build(request: BuildRequest, progress: Progress) -> BuildResult:
                 entries[component.name] = _component_entry(lowered, own[-1].after.stats)
                 progress.component_done(component.name, own, writes[component.name])
             with progress.stage("finish bundle", None), measured() as finishing:
-                bundle.finish(_manifest(program, target, pipelines, entries, records))
+                bundle.complete(_manifest(program, target, pipelines, entries, records))
+            if approve is not None:
+                with progress.stage("verify against PyTorch", None):
+                    approve(bundle.folder)
+            bundle.publish()
     peaks = [r.peak_rss_bytes for r in (opening, finishing, *(w.reading for w in writes.values()))]
     known = [peak for peak in (*peaks, *(r.peak_rss_bytes for r in records)) if peak is not None]
     return BuildResult(output, target.name, total.seconds, max(known, default=None), tuple(records), writes)

@@ -68,7 +68,8 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     elif Path(named).is_dir():
         opened = _opened(Path(named).resolve().name, "folder", Path(named))
     elif hub.is_hub_id(named):
-        opened = _opened(named.rpartition("/")[2], "hub", hub.fetch(named))
+        folder = hub.fetch(named, with_weights=request.random_seed is None)
+        opened = _opened(named.rpartition("/")[2], "hub", folder)
     else:
         near = difflib.get_close_matches(named, PRESETS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -94,6 +95,7 @@ def read_program(opened: Opened, request: ModelRequest) -> Program:
         weights = _weights(opened, name, skeleton, seed)
         payload = Network(skeleton.module, skeleton.mode, weights)
         components.append(Component(name, Form.TORCH, payload, skeleton.inputs, skeleton.outputs))
+    _check_fit(*components)
     source = {
         "model": request.model or DEFAULT_MODEL,
         "kind": opened.kind,
@@ -103,12 +105,25 @@ def read_program(opened: Opened, request: ModelRequest) -> Program:
     return Program(opened.name, tuple(components), scheduler_section(opened.checkpoint.scheduler), source)
 
 
+def _check_fit(unet: Component, decoder: Component) -> None:
+    """What the UNet gives, the decoder takes."""
+    given, taken = unet.outputs[0].shape[1], decoder.inputs[0].shape[1]
+    if given != taken:
+        raise ModelError(
+            f"the unet gives {given} channels, the decoder takes {taken}",
+            fix="give a folder whose unet and decoder are of one model",
+        )
+
+
 def _open_default(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     """The preset, with the hub's weights if they can be had, else with placeholder weights and a warning."""
     if request.random_seed is not None:
         return _open_preset(DEFAULT_MODEL, with_weights=False)
     try:
-        return _open_preset(DEFAULT_MODEL, with_weights=True)
+        opened = _open_preset(DEFAULT_MODEL, with_weights=True)
+        if opened.weights is None:
+            raise ModelError(f"{PRESETS[DEFAULT_MODEL]!r} has no weight files on the hub, or none in its cache")
+        return opened
     except ModelError as error:
         if request.require_weights:
             raise ModelError(f"no weights for {DEFAULT_MODEL}: {error.message}", fix=_THREE_WAYS) from error
@@ -126,7 +141,7 @@ def _open_preset(name: str, *, with_weights: bool) -> Opened:
     checkpoint = read_checkpoint(folder)
     if not with_weights:
         return Opened(name, "preset", checkpoint, None)
-    snapshot = hub.fetch(PRESETS[name])
+    snapshot = hub.fetch(PRESETS[name], with_weights=True)
     return Opened(name, "preset", checkpoint, _find_weights(snapshot, checkpoint.decoder_folder))
 
 

@@ -9,12 +9,12 @@ from ldmc.errors import ModelError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _FOLDERS = ("unet", "vqvae", "vae")
-_PATTERNS = [
+_CONFIGS = [
     "model_index.json",
     "scheduler/scheduler_config.json",
     *(f"{folder}/config.json" for folder in _FOLDERS),
-    *(f"{folder}/diffusion_pytorch_model*" for folder in _FOLDERS),
 ]
+_WEIGHTS = [f"{folder}/diffusion_pytorch_model*" for folder in _FOLDERS]
 
 
 def is_hub_id(text: str) -> bool:
@@ -22,9 +22,10 @@ def is_hub_id(text: str) -> bool:
     return _HUB_ID.fullmatch(text) is not None
 
 
-def fetch(model: str) -> Path:
+def fetch(model: str, *, with_weights: bool) -> Path:
     """Folder of the snapshot of `model` in the local cache, downloaded where needed.
 
+    with_weights: fetch the weight files too, not the configuration alone.
     `HF_HOME`, `HF_ENDPOINT`, `HF_HUB_OFFLINE` and `HF_TOKEN` are honoured by huggingface_hub.
 
     Raises:
@@ -39,7 +40,8 @@ def fetch(model: str) -> Path:
     )
 
     try:
-        return Path(snapshot_download(model, allow_patterns=_PATTERNS))
+        patterns = [*_CONFIGS, *_WEIGHTS] if with_weights else _CONFIGS
+        return Path(snapshot_download(model, allow_patterns=patterns))
     except RepositoryNotFoundError as error:
         raise ModelError(
             f"the hub has no model {model!r}, or it is private", fix="check the id, or set HF_TOKEN"

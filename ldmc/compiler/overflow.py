@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-_CHUNK_BYTES = 128 * 2**20  # intermediate values held at one time
+_CHUNK_BYTES = 512 * 2**20  # intermediate values held at one time
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _run(proto: Any, folder: Path, feeds: dict[str, Any], names: list[str]) -> l
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     session = onnxruntime.InferenceSession(

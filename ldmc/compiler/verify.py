@@ -97,10 +97,13 @@ class VerifyReport:
         }
 
 
-def verify_bundle(bundle: Path, *, model: str | None = None, steps: int = 20) -> VerifyReport:
+def verify_bundle(
+    bundle: Path, *, model: str | None = None, steps: int = 20, cache: bool = True
+) -> VerifyReport:
     """Verify `bundle` against the checkpoint it was made from.
 
     model: where that checkpoint is, if not where the manifest says.
+    cache: whether the runtime may keep its optimised graph in the bundle.
 
     Raises:
         BundleProblem: files are missing or altered. ModelError: the checkpoint cannot be read.
@@ -114,7 +117,7 @@ def verify_bundle(bundle: Path, *, model: str | None = None, steps: int = 20) ->
     overflow, remedy = _overflow(bundle, manifest, program, latent)
     if overflow:
         return VerifyReport({}, None, NEEDED_PSNR_DB[dtype], overflow, remedy)
-    with load(str(bundle), cache=False) as pipeline:
+    with load(str(bundle), cache=cache) as pipeline:
         components, image = _compare(opened, program, manifest, pipeline, latent, steps)
         remarks = tuple(pipeline.remarks)
     return VerifyReport(components, image, NEEDED_PSNR_DB[dtype], remarks=remarks)

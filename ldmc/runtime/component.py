@@ -51,5 +51,7 @@ class Component(object):
         if np.isfinite(output).all():
             return
         bad = int(output.size - np.count_nonzero(np.isfinite(output)))
-        message = "component %s gave %d values of %d that are NaN or infinite" % (self.entry.name, bad, output.size)
-        raise BundleProblem(message, "run `ldmc verify` on the bundle; where it was built with fp16, `keep=` more in fp32")
+        message = "component %s gave %d values of %d that are NaN or infinite" % (
+            self.entry.name, bad, output.size)
+        fix = "run `ldmc verify` on the bundle; where it was built with fp16, `keep=` more in fp32"
+        raise BundleProblem(message, fix)

@@ -1,7 +1,8 @@
-"""DDIM sampling in numpy (Song et al. 2020, https://arxiv.org/abs/2010.02502), step for step as diffusers' DDIMScheduler.
+"""DDIM sampling in numpy, step for step as diffusers' DDIMScheduler.
 
-All arithmetic is float32 in diffusers' order, because at 1000 steps the difference of two neighbouring
-alphas is near float32's resolution and another order drifts.
+Source: Song et al. 2020, https://arxiv.org/abs/2010.02502. All arithmetic is float32 in diffusers' order,
+because at 1000 steps the difference of two neighbouring alphas is near float32's resolution and another
+order drifts.
 """
 
 import math

@@ -82,7 +82,11 @@ class Pipeline(object):
         return self._unet.run([latent, np.broadcast_to(t, (len(latent),))])
 
     def decode(self, latent):
-        """Pictures of latents. latent: float, [N, channels, height, width]. Returns: float32 [N, 3, H, W] about -1..1."""
+        """Pictures of latents.
+
+        Args: latent: float, [N, channels, height, width], any N.
+        Returns: float32 [N, 3, H, W], about -1 to 1.
+        """
         return self._decoder.run([self._latents(latent)])
 
     def generate(self, seed=0, steps=20, batch=1, eta=0.0, latent=None, on_step=None):
@@ -175,8 +179,9 @@ def _check_components(manifest):
             message = "%s has no component %s (it has: %s)" % (manifest.path, name, found)
             raise BundleProblem(message, "build the bundle again whole")
         if len(entry.inputs) != inputs or len(entry.outputs) != 1 or len(entry.inputs[0].shape) != 4:
-            message = "component %s of %s has inputs %s and outputs %s; expected %d inputs, the first of 4 axes, and " \
-                "1 output" % (name, manifest.root, _listed(entry.inputs), _listed(entry.outputs), inputs)
+            found = "inputs %s and outputs %s" % (_listed(entry.inputs), _listed(entry.outputs))
+            expected = "%d inputs, the first of 4 axes, and 1 output" % inputs
+            message = "component %s of %s has %s; expected %s" % (name, manifest.root, found, expected)
             raise BundleProblem(message, "build the bundle again")
         sizes = {tensor.shape[0] for tensor in entry.inputs + entry.outputs}
         if len(sizes) > 1:

@@ -67,8 +67,12 @@ _SCHEMA: dict[str, type] = {
     "requirements": dict,
     "pipelines": dict,
 }
+_KINDS = {str: "a text", int: "a whole number", list: "a list", dict: "a table"}
 _ENGINES = ("onnxruntime-cpu",)
 _PRECISIONS = ("float32", "float16", "int8")
+# What the `fp16` pass can keep by kind; a `COMPONENT/module.path` may stand beside these.
+ISLANDS = ("norm", "softmax", "quantiser", "timestep")
+_COMPONENTS = ("unet", "decoder")
 
 
 def target_names() -> list[str]:
@@ -89,7 +93,7 @@ def load_target(name: str) -> Target:
             raise UsageError(
                 f"there is no target file {name}", fix=f"targets that come with ldmc: {_listed()}"
             )
-        return _parse(path.read_text(encoding="utf-8"), name)
+        return _parse(path.read_bytes(), name)
     if name not in target_names():
         near = difflib.get_close_matches(name, target_names(), n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -97,38 +101,46 @@ def load_target(name: str) -> Target:
             f"unknown target {name!r}", fix=f"{hint}targets are {_listed()}, or the path of a .toml file"
         )
     file = resources.files("ldmc.targets") / f"{name}.toml"
-    return _parse(file.read_text(encoding="utf-8"), f"{name}.toml")
+    return _parse(file.read_bytes(), f"{name}.toml")
 
 
 def _listed() -> str:
     return ", ".join(target_names())
 
 
-def _parse(text: str, where: str) -> Target:
+def _parse(content: bytes, where: str) -> Target:
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{where} is not TOML: {error}", fix="mend the file") from error
     for key in data:
         if key not in _SCHEMA:
             raise UsageError(f"{where}: unknown key {key!r}", fix=f"keys are {', '.join(_SCHEMA)}")
     for key, kind in _SCHEMA.items():
-        if key not in data:
-            raise UsageError(f"{where}: key {key!r} is missing", fix=f"add it; it is a {kind.__name__}")
-        if not isinstance(data[key], kind):
-            raise UsageError(f"{where}: {key} = {data[key]!r} is not a {kind.__name__}", fix="mend the value")
+        _check(where, data, key, kind)
     _one_of(where, "engine", data["engine"], _ENGINES)
     for precision in data["precisions"]:
         _one_of(where, "precisions", precision, _PRECISIONS)
-    return Target(
-        **{
-            **data,
-            "precisions": tuple(data["precisions"]),
-            "fp32_islands": tuple(data["fp32_islands"]),
-        }
-    )
+    for island in data["fp32_islands"]:
+        if "/" not in str(island):
+            _one_of(where, "fp32_islands", island, ISLANDS)
+    for component in data["pipelines"]:
+        _one_of(where, "pipelines", component, _COMPONENTS)
+    for table, keys in (("pipelines", _COMPONENTS), ("requirements", ("python", *data["requirements"]))):
+        for key in keys:
+            _check(f"{where}: {table}", data[table], key, str)
+    lists = {key: tuple(data[key]) for key in ("precisions", "fp32_islands")}
+    return Target(**{**data, **lists})
 
 
-def _one_of(where: str, key: str, value: str, allowed: tuple[str, ...]) -> None:
+def _check(where: str, data: dict[str, Any], key: str, kind: type) -> None:
+    """`data` has `key`, and it is of `kind`."""
+    if key not in data:
+        raise UsageError(f"{where}: key {key!r} is missing", fix=f"add it; it is {_KINDS[kind]}")
+    if not isinstance(data[key], kind) or isinstance(data[key], bool):
+        raise UsageError(f"{where}: {key} = {data[key]!r} is not {_KINDS[kind]}", fix="mend the value")
+
+
+def _one_of(where: str, key: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UsageError(f"{where}: {key} holds {value!r}", fix=f"allowed are {', '.join(allowed)}")

@@ -66,8 +66,10 @@ def refresh_files(root):
 def _unet(rng, batch, scale, dtype):
     kind = TensorProto.FLOAT if dtype == "float32" else TensorProto.FLOAT16
     weights = [
-        _weight(rng, "conv_in", (WIDTH, LATENT[0], 3, 3), dtype), _weight(rng, "conv_out", (LATENT[0], WIDTH, 3, 3), dtype),
-        numpy_helper.from_array(np.array([0.001], dtype), "rate"), numpy_helper.from_array(np.array([scale], dtype), "scale"),
+        _weight(rng, "conv_in", (WIDTH, LATENT[0], 3, 3), dtype),
+        _weight(rng, "conv_out", (LATENT[0], WIDTH, 3, 3), dtype),
+        numpy_helper.from_array(np.array([0.001], dtype), "rate"),
+        numpy_helper.from_array(np.array([scale], dtype), "scale"),
         numpy_helper.from_array(np.array([-1, 1, 1, 1], np.int64), "column"),
     ]
     nodes = [
@@ -114,7 +116,8 @@ def _model(nodes, inputs, outputs, weights):
 def _save(root, name, model):
     folder = root / name
     folder.mkdir(parents=True)
-    onnx.save(model, str(folder / "model.onnx"), save_as_external_data=True, location="model.onnx.data", size_threshold=256)
+    onnx.save(model, str(folder / "model.onnx"), save_as_external_data=True, location="model.onnx.data",
+              size_threshold=256)
     ops = {}
     for node in model.graph.node:
         ops[node.op_type] = ops.get(node.op_type, 0) + 1

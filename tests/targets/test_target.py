@@ -10,7 +10,7 @@ import pytest
 
 from ldmc.errors import UsageError
 from ldmc.passes.fp16 import KINDS
-from ldmc.targets.target import load_target, target_names
+from ldmc.targets.target import ISLANDS, load_target, target_names
 
 CPU = (resources.files("ldmc.targets") / "cpu.toml").read_text(encoding="utf-8")
 
@@ -39,6 +39,10 @@ def test_every_target_that_comes_with_ldmc_reads(name: str) -> None:
     }  # fmt: skip
 
 
+def test_islands_are_the_kinds_that_the_pass_knows() -> None:
+    assert ISLANDS == KINDS
+
+
 def test_a_file_of_ones_own_is_a_target(tmp_path: Path) -> None:
     file = board(tmp_path, replaced('name = "cpu"', 'name = "my-board"'))
     target = load_target(file)
@@ -64,7 +68,7 @@ def test_an_unknown_name_suggests_the_nearest(name: str, fix: str) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
-    "not TOML": (lambda: "name = ", ("is not TOML", "line 1"), "mend the file"),
+    "not TOML": (lambda: CPU + "]", ("is not TOML", "line"), "mend the file"),
     "unknown key": (lambda: 'colour = "red"\n' + CPU, ("unknown key 'colour'",), "keys are name, summary"),
     "nearly a key": (lambda: "opsett = 18\n" + CPU, ("unknown key 'opsett'",), "keys are"),
     "missing key": (lambda: replaced("opset = 18\n", ""), ("key 'opset' is missing",), "add it; it is"),
