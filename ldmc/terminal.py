@@ -137,6 +137,7 @@ def print_bench(result: dict[str, Any], console: Console) -> None:
         )
     console.print(table)
     console.print(
+        f"prepare {result['prepare_seconds']:.2f} s (once per machine), "
         f"load {result['load_seconds']:.2f} s, first picture {result['first_seconds']:.2f} s, "
         f"peak memory {_mib(result['peak_rss_bytes'])} MiB",
         highlight=False,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
@@ -47,19 +48,27 @@ class BundleWriter:
         self.force = force
         self.folder = path.parent / f".{path.name}.tmp-{os.getpid()}"
         self._roles: dict[str, str] = {}
+        self._made: list[Path] = []  # folders made on the way to `path`, innermost first
         check_output(path, force=force)
 
     def __enter__(self) -> BundleWriter:
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(self.path)
-            self.folder.mkdir()
+        parents = (self.path.parent, *self.path.parent.parents)
+        self._made = [folder for folder in parents if not folder.exists()]
+        try:
+            with writing(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                _remove_abandoned(self.path)
+                check_output(self.path, force=self.force)
+                self.folder.mkdir()
+        except BaseException:
+            self._clean_up()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._clean_up()
 
     def add_onnx(self, model: ir.Model, relative: str, role: str, advance: Callable[[int], None]) -> None:
         """Stream `model` to `relative` (graph) and `relative`.data (weights); `advance` is told bytes written.
@@ -112,13 +121,25 @@ class BundleWriter:
     def publish(self) -> None:
         """Rename the folder into place, replacing what is there if that was allowed."""
         with writing(self.path):
-            if self.force and self.path.exists():
-                replaced = self.path.parent / f".{self.path.name}.old-{os.getpid()}"
+            if not (self.force and self.path.exists()):
+                os.rename(self.folder, self.path)
+                return
+            replaced = self.path.parent / f".{self.path.name}.old-{os.getpid()}"
+            try:
                 os.rename(self.path, replaced)
                 os.rename(self.folder, self.path)
-                shutil.rmtree(replaced, ignore_errors=True)
-            else:
-                os.rename(self.folder, self.path)
+            except BaseException:
+                if replaced.exists() and not self.path.exists():
+                    os.rename(replaced, self.path)
+                raise
+            shutil.rmtree(replaced, ignore_errors=True)
+
+    def _clean_up(self) -> None:
+        """Remove what is not the bundle: the temporary folder, and folders made for nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # not empty: the bundle is in it
+                folder.rmdir()
 
     def _add_runtime(self) -> None:
         """Copy the loader, as it is, into the bundle."""
@@ -149,7 +170,7 @@ def check_output(path: Path, *, force: bool) -> None:
     Raises:
         BundleError: something is there and `force` is not given, or it is not a bundle.
     """
-    if not path.exists():
+    if not os.path.lexists(path):  # a link to nowhere is something, too
         return
     if not (path / MANIFEST_NAME).is_file():
         raise BundleError(
@@ -165,7 +186,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        # numpy's tofile, which writes the weights, says how much it wrote and sets no errno.
+        short = error.errno is None and "written" in str(error)
+        if short or error.errno in (errno.ENOSPC, errno.EDQUOT):
             free = shutil.disk_usage(_existing(path)).free
             raise BundleError(
                 f"the disk is full: {path} could not be written, {free / 2**20:.0f} MiB are free",
@@ -191,8 +214,16 @@ def _write_json(data: Any, file: Path) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove temporary folders of builds of this bundle whose process is gone."""
-    for folder in path.parent.glob(f".{path.name}.tmp-*"):
-        pid = folder.name.rpartition("-")[2]
-        if not pid.isdigit() or not Path(f"/proc/{pid}").exists() or int(pid) == os.getpid():
+    """Remove temporary folders of builds of this bundle whose process is gone.
+
+    One that was killed just as it replaced a bundle has put the old one aside: it is put back.
+    """
+    for kind in ("old", "tmp"):
+        for folder in sorted(path.parent.glob(f".{glob.escape(path.name)}.{kind}-*")):
+            pid = folder.name.rpartition("-")[2]
+            if pid.isdigit() and Path(f"/proc/{pid}").exists() and int(pid) != os.getpid():
+                continue
+            if kind == "old" and not path.exists() and (folder / MANIFEST_NAME).is_file():
+                os.rename(folder, path)
+                continue
             shutil.rmtree(folder, ignore_errors=True)

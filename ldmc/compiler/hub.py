@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ldmc.errors import ModelError
 
-_HUB_ID = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _FOLDERS = ("unet", "vqvae", "vae")
 _CONFIGS = [
     "model_index.json",

@@ -26,7 +26,7 @@ class Reading:
 def measured() -> Iterator[Reading]:
     """Measure the body of the `with`; the reading is filled in when it ends."""
     reading = Reading()
-    _reset_peak()
+    reset_peak()
     start = time.perf_counter()
     try:
         yield reading
@@ -35,7 +35,7 @@ def measured() -> Iterator[Reading]:
         reading.peak_rss_bytes = peak_rss_bytes()
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     """Set the kernel's high-water mark of resident memory to now (proc(5): clear_refs, since Linux 4.0)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

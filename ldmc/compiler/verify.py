@@ -31,6 +31,7 @@ from ldmc.targets.target import load_target
 # What each dtype must reach: SNR of a component and PSNR of the image, in dB.
 NEEDED_SNR_DB = {"float32": 60.0, "float16": 30.0}
 NEEDED_PSNR_DB = {"float32": 60.0, "float16": 35.0}
+_MOST = 999.0  # stands for infinity in JSON
 _TIMESTEPS = (1.0, 0.5, 0.0)  # of the schedule: pure noise, half way, almost clean
 
 
@@ -88,13 +89,18 @@ class VerifyReport:
         return {
             "ok": self.ok,
             "components": {
-                name: {"snr_db": r.snr_db, "max_abs_error": r.max_abs_error}
+                name: {"snr_db": _bounded(r.snr_db), "max_abs_error": _bounded(r.max_abs_error)}
                 for name, r in self.components.items()
             },
-            "image_psnr_db": self.image_psnr_db,
+            "image_psnr_db": _bounded(self.image_psnr_db),
             "overflow": self.overflow,
             "fix": self.remedy,
         }
+
+
+def _bounded(value: float | None) -> float | None:
+    """`value` as JSON can say it, which has no infinity: at most 999 dB where both sides are equal; None for NaN."""
+    return None if value is None or math.isnan(value) else max(-_MOST, min(_MOST, value))
 
 
 def verify_bundle(

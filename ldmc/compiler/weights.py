@@ -203,8 +203,9 @@ def _shards(index: Path) -> list[Path]:
 
 def _broken(file: Path, error: Exception) -> ModelError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    size = f"{file.stat().st_size} bytes" if file.exists() else "gone"
     return ModelError(
-        f"{file} ({file.stat().st_size} bytes) cannot be read as weights: {reason}",
+        f"{file} ({size}) cannot be read as weights: {reason}",
         fix="the file is truncated or damaged; download it again",
     )
 

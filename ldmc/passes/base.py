@@ -46,6 +46,10 @@ class Pass(ABC):
     runs_on: ClassVar[str] = "host"
     tools: ClassVar[tuple[str, ...]] = ()
 
+    def objection(self, target: Target) -> str:
+        """Why this pass, with these options, cannot serve `target`; empty where it can."""
+        return ""
+
     @abstractmethod
     def run(self, component: Component, context: Context) -> Component:
         """The component after this pass. Must keep names and order of inputs and outputs.

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from ldmc.errors import PassError, UsageError
 from ldmc.ir import Component, Form, Network, TensorSpec
 from ldmc.passes.base import Context, Pass
+from ldmc.targets.target import Target
 
 KINDS = ("norm", "softmax", "quantiser", "timestep")
 _NORMS = ("GroupNorm", "LayerNorm", "RMSNorm", "BatchNorm2d", "InstanceNorm2d")
@@ -52,6 +53,11 @@ class Fp16(Pass):
                     f"keep={item}: expected none, one of {', '.join(KINDS)}, or COMPONENT/module.path "
                     f"with COMPONENT {' or '.join(_OWNERS)}"
                 )
+
+    def objection(self, target: Target) -> str:
+        if "float16" not in target.precisions:
+            return f"target {target.name!r} computes in {', '.join(target.precisions)}, not in float16"
+        return ""
 
     def run(self, component: Component, context: Context) -> Component:
         network: Network = component.payload

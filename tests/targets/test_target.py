@@ -71,9 +71,9 @@ WRONG: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
     "not TOML": (lambda: CPU + "]", ("is not TOML", "line"), "mend the file"),
     "unknown key": (lambda: 'colour = "red"\n' + CPU, ("unknown key 'colour'",), "keys are name, summary"),
     "nearly a key": (lambda: "opsett = 18\n" + CPU, ("unknown key 'opsett'",), "keys are"),
-    "missing key": (lambda: replaced("opset = 18\n", ""), ("key 'opset' is missing",), "add it; it is"),
-    "text for a number": (lambda: replaced("opset = 18", 'opset = "18"'), ("opset = '18' is not",), "mend the value"),
-    "truth for a number": (lambda: replaced("opset = 18", "opset = true"), ("opset = True is not",), "mend the value"),
+    "missing key": (lambda: replaced("opset = 19\n", ""), ("key 'opset' is missing",), "add it; it is"),
+    "text for a number": (lambda: replaced("opset = 19", 'opset = "18"'), ("opset = '18' is not",), "mend the value"),
+    "truth for a number": (lambda: replaced("opset = 19", "opset = true"), ("opset = True is not",), "mend the value"),
     "one for a list": (
         lambda: replaced('["float32", "float16"]', '"float32"'), ("precisions = 'float32' is not",), "mend the value",
     ),

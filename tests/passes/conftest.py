@@ -1,0 +1,40 @@
+"""What several tests of passes look at; each graph is exported once, and given out as copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from ldmc.compiler.frontend import ModelRequest, open_model, read_program
+from ldmc.compiler.lower import lower
+from ldmc.compiler.spec import parse_pipeline
+from ldmc.ir import Component
+from tests.passes.modules import block, copied, lowered, target, without_weights
+
+
+@pytest.fixture(scope="session")
+def exported() -> Callable[[int], Component]:
+    """`Block` in ONNX form by opset."""
+
+    @cache
+    def export(opset: int) -> Component:
+        return lowered(block(), f"onnx{{opset={opset}}}")
+
+    return lambda opset: copied(export(opset))
+
+
+@pytest.fixture(scope="session")
+def tiny_stages(tiny_model: Path) -> dict[str, list[Component]]:
+    """The tiny model after each of fp16, onnx and fold, by component. Its weights raise when they are read."""
+    request = ModelRequest(str(tiny_model))
+    program = read_program(open_model(request, print), request)
+    steps = [placed.pass_ for placed in parse_pipeline("fp16,onnx,fold")]
+    stages: dict[str, list[Component]] = {}
+    for component in program.components:
+        found = stages[component.name] = []
+        for stage, _ in lower(without_weights(component), steps, target(), first_number=1):
+            found.append(copied(stage))
+    return stages
