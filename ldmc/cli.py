@@ -275,10 +275,11 @@ def inspect(bundle: Path, as_json: bool) -> None:
     Example:
       ldmc inspect digits-ldm.cpu.ldmc
     """
-    from ldmc.runtime.manifest import check_files, read_manifest
+    from ldmc.artifacts.manifest import read_whole_manifest
+    from ldmc.runtime.manifest import check_files
     from ldmc.terminal import print_manifest
 
-    manifest = read_manifest(str(bundle))
+    manifest = read_whole_manifest(bundle)
     check_files(manifest.root, manifest)
     print_manifest(manifest.data, _console(as_json))
     _emit(manifest.data, as_json)

@@ -76,7 +76,11 @@ def write_shards(component: Path, state: State, variant: str = "") -> None:
     """Three safetensors files and their index."""
     dot = f".{variant}" if variant else ""
     _write_sharded(
-        component, state, f"{STEM}-0000%d-of-00003{dot}.safetensors", f"{STEM}.safetensors.index{dot}.json", save_file
+        component,
+        state,
+        f"{STEM}-0000%d-of-00003{dot}.safetensors",
+        f"{STEM}.safetensors.index{dot}.json",
+        save_file,
     )
 
 
@@ -112,7 +116,13 @@ def old_model(model: Path, folder: Path) -> Path:
     edit_json(
         file,
         {"timesteps": steps, "timestep_values": None, "_diffusers_version": "0.0.4"},
-        drop=("num_train_timesteps", "steps_offset", "timestep_spacing", "prediction_type", "rescale_betas_zero_snr"),
+        drop=(
+            "num_train_timesteps",
+            "steps_offset",
+            "timestep_spacing",
+            "prediction_type",
+            "rescale_betas_zero_snr",
+        ),
     )
     return folder
 

@@ -1,9 +1,9 @@
 """A hub on loopback: as much of the Hugging Face protocol as `snapshot_download` speaks.
 
-    GET  /api/models/OWNER/NAME/revision/main    files and commit of a model
-    GET  /api/models/OWNER/NAME/tree/COMMIT      files with size and git's hash
-    HEAD /OWNER/NAME/resolve/COMMIT/FILE         size, ETag and commit of a file
-    GET  /OWNER/NAME/resolve/COMMIT/FILE         its content, from an offset where asked
+GET  /api/models/OWNER/NAME/revision/main    files and commit of a model
+GET  /api/models/OWNER/NAME/tree/COMMIT      files with size and git's hash
+HEAD /OWNER/NAME/resolve/COMMIT/FILE         size, ETag and commit of a file
+GET  /OWNER/NAME/resolve/COMMIT/FILE         its content, from an offset where asked
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _files(folder: Path) -> list[tuple[str, bytes]]:
-    return [(p.relative_to(folder).as_posix(), p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()]
+    return [
+        (p.relative_to(folder).as_posix(), p.read_bytes()) for p in sorted(folder.rglob("*")) if p.is_file()
+    ]
 
 
 def _git_hash(content: bytes) -> str:

@@ -107,4 +107,6 @@ def _check_scaling(path: Path, decoder: Mapping[str, Any]) -> None:
         value = decoder.get(key, without)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if value != without and (not number or value == wrong):
-            raise ModelError(f"{path}: {key} is {value!r}", fix="set it to the number the model was trained with")
+            raise ModelError(
+                f"{path}: {key} is {value!r}", fix="set it to the number the model was trained with"
+            )

@@ -156,7 +156,8 @@ def build(
 
 def _pipelines(request: BuildRequest, target: Target) -> dict[str, list[Pass]]:
     """Every component's passes, form-checked."""
-    return {name: checked_pipeline(request.passes or target.pipelines[name], target) for name in COMPONENTS}
+    specs = target.pipelines if request.passes is None else dict.fromkeys(COMPONENTS, request.passes)
+    return {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
 
 
 def _check_explicit_output(request: BuildRequest) -> None:

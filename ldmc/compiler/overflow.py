@@ -76,9 +76,13 @@ def cure(
 
 
 def _enclosing(overflow: Overflow) -> Iterator[str]:
-    """`unet/up_blocks.3.resnets.1.conv2` -> itself without its leaf, then each block around it."""
+    """`unet/up_blocks.3.resnets.1.conv2` -> itself without its leaf, then each block around it.
+
+    A module that is numbered, `mid_block.attentions.0`, is a block and no leaf: the node is an operator of its own.
+    """
     parts = overflow.module.split(".")
-    for length in range(max(1, len(parts) - 1), 0, -1):
+    longest = len(parts) if parts[-1].isdigit() else max(1, len(parts) - 1)
+    for length in range(longest, 0, -1):
         # `up_blocks.3.resnets` and `up_blocks` are lists, which are never called: a number must follow them.
         if length < len(parts) and parts[length].isdigit():
             continue

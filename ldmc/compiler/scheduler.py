@@ -52,5 +52,7 @@ def scheduler_section(config: Mapping[str, Any]) -> dict[str, Any]:
     except BundleProblem as problem:
         raise ModelError(problem.message, fix=_FIX) from problem
     except (TypeError, ValueError) as error:
-        raise ModelError(f"the scheduler's trained_betas are no list of numbers: {error}", fix=_FIX) from error
+        raise ModelError(
+            f"the scheduler's trained_betas are no list of numbers: {error}", fix=_FIX
+        ) from error
     return {"type": "ddim", **section}

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.compiler.frontend import ModelRequest, Opened, open_model, read_program
 from ldmc.compiler.overflow import Overflow, cure, find_overflow
 from ldmc.compiler.spec import parse_pipeline
@@ -25,7 +26,7 @@ from ldmc.errors import VerificationError
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
 from ldmc.runtime import load
-from ldmc.runtime.manifest import Manifest, check_files, read_manifest
+from ldmc.runtime.manifest import Manifest, check_files
 from ldmc.targets.target import load_target
 
 # What each dtype must reach: SNR of a component and PSNR of the image, in dB.
@@ -112,10 +113,11 @@ def verify_bundle(
     cache: whether the runtime may keep its optimised graph in the bundle.
 
     Raises:
-        BundleProblem: files are missing or altered. ModelError: the checkpoint cannot be read.
+        BundleError: the manifest cannot be read. BundleProblem: files are missing or altered.
+        ModelError: the checkpoint cannot be read.
         VerificationError: the checkpoint is another one.
     """
-    manifest = read_manifest(str(bundle))
+    manifest = read_whole_manifest(bundle)
     check_files(manifest.root, manifest, hashes=True)
     opened, program = _original(manifest, model)
     dtype = manifest.components["unet"].inputs[0].dtype
@@ -142,9 +144,9 @@ def psnr_db(reference: Any, actual: Any, peak: float) -> float:
 
 
 def _decibels(signal: float, error: float) -> float:
-    if not math.isfinite(error):
-        return -math.inf
-    return math.inf if error == 0 else float(10 * np.log10(signal / error))
+    if error == 0:
+        return math.inf
+    return float(10 * np.log10(signal / error)) if math.isfinite(error) and signal > 0 else -math.inf
 
 
 def _original(manifest: Manifest, model: str | None) -> tuple[Opened, Program]:

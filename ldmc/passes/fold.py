@@ -59,7 +59,7 @@ class Fold(Pass):
             raise PassError(
                 f"{component.name}: folding grew the constants by {grown / 2**20:.1f} MiB, "
                 f"max_growth={self.max_growth} allows {allowance / 2**20:.1f} MiB",
-                fix=f"leave fold out, or allow it: fold{{max_growth={(before + grown) / before + 0.01:.2f}}}",
+                fix=f"leave fold out, or allow it: fold{{max_growth={(before + grown) / max(before, 1) + 0.01:.2f}}}",
             )
         return component.evolve(payload=model)
 
@@ -68,9 +68,17 @@ def constant_bytes(model: ir.Model) -> int:
     """Bytes of all initializers and Constant nodes."""
     total = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     for node in model.graph:
-        if node.op_type == "Constant" and "value" in node.attributes:
-            total += node.attributes["value"].as_tensor().nbytes
+        if node.op_type == "Constant":
+            total += sum(_attribute_bytes(attribute) for attribute in node.attributes.values())
     return total
+
+
+def _attribute_bytes(attribute: ir.Attr) -> int:
+    """Bytes of what a Constant holds: a tensor, or numbers under `value_int`, `value_floats` and the like."""
+    if attribute.name == "value":
+        return int(attribute.as_tensor().nbytes)
+    count = len(attribute.value) if attribute.name.endswith("s") else 1
+    return count * (8 if attribute.name.startswith("value_int") else 4)
 
 
 def simplify(model: ir.Model, allowance_bytes: int) -> ir.Model:
@@ -90,6 +98,8 @@ def simplify(model: ir.Model, allowance_bytes: int) -> ir.Model:
     )
     simplified = ir.from_proto(infer_shapes(proto))
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(simplified)
+    simplified.metadata_props.clear()  # onnxsim's record of what it did
+    simplified.metadata_props.update(model.metadata_props)
     _put_back(simplified.graph, weights)
     return simplified
 

@@ -75,7 +75,9 @@ def test_a_bundle_lists_its_files_with_size_hash_and_role(tmp_path: Path) -> Non
     assert manifest["name"] == "x"
     on_disk = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()}
     assert {entry["path"] for entry in manifest["files"]} == on_disk - {"manifest.json"}
-    assert [entry["path"] for entry in manifest["files"]] == sorted(entry["path"] for entry in manifest["files"])
+    assert [entry["path"] for entry in manifest["files"]] == sorted(
+        entry["path"] for entry in manifest["files"]
+    )
     roles = {entry["path"]: entry["role"] for entry in manifest["files"]}
     assert roles["unet/model.onnx"] == "graph"
     assert roles["unet/model.onnx.data"] == "weights"
@@ -117,7 +119,9 @@ def test_same_input_same_bytes(tiny_model: Path, tiny_bundle: Path, tmp_path: Pa
     again = build_bundle(tiny_model, tmp_path / "tiny.cpu.ldmc", "onnx,fold")
     one, two = listing(tiny_bundle), listing(again)
     cached = {key for key in one if key not in two}  # what a run of another test may have saved beside
-    assert not [key for key in cached if key.split("/")[0] in ("unet", "decoder", "reports") and key.endswith(".json")]
+    assert not [
+        key for key in cached if key.split("/")[0] in ("unet", "decoder", "reports") and key.endswith(".json")
+    ]
     assert two == {key: value for key, value in one.items() if key in two}
 
 
@@ -165,7 +169,9 @@ def _dangling(path: Path) -> None:
 
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.parametrize("make", [_file, _folder, Path.mkdir, _dangling])
-def test_what_is_no_bundle_is_never_replaced(make: Callable[[Path], None], force: bool, tmp_path: Path) -> None:
+def test_what_is_no_bundle_is_never_replaced(
+    make: Callable[[Path], None], force: bool, tmp_path: Path
+) -> None:
     make(tmp_path / "x.ldmc")
     before = listing(tmp_path)
     with pytest.raises(BundleError, match="exists and is not a bundle") as caught:
@@ -237,7 +243,9 @@ def dead_pid() -> int:
     return process.pid
 
 
-def test_what_killed_builds_left_is_removed_and_running_ones_are_not_touched(tmp_path: Path, dead_pid: int) -> None:
+def test_what_killed_builds_left_is_removed_and_running_ones_are_not_touched(
+    tmp_path: Path, dead_pid: int
+) -> None:
     stale = tmp_path / f".x.ldmc.tmp-{dead_pid}"
     half_replaced = tmp_path / f".x.ldmc.old-{dead_pid}"
     running = tmp_path / f".x.ldmc.tmp-{os.getppid()}"
@@ -281,7 +289,9 @@ def test_a_disk_that_fills_up(full_at: str, tmp_path: Path, monkeypatch: pytest.
     def read() -> ir.TensorProtocol:
         raise full
 
-    with pytest.raises(BundleError, match="the disk is full: .* could not be written, [0-9]+ MiB are free") as caught:
+    with pytest.raises(
+        BundleError, match="the disk is full: .* could not be written, [0-9]+ MiB are free"
+    ) as caught:
         with BundleWriter(tmp_path / "x.ldmc", force=False) as writer:
             writer.add_onnx(graph(read if full_at == "weights" else None), "unet/model.onnx", "graph", ignore)
             if full_at in ("report", "manifest"):
@@ -302,7 +312,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "ldmc-test", folder], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "ldmc-test", folder], capture_output=True, text=True
+    )
     if mounted.returncode != 0:
         pytest.skip(f"a small tmpfs cannot be mounted here: {mounted.stderr.strip()}")
     try:

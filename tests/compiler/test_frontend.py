@@ -68,7 +68,9 @@ def test_a_preset_comes_before_a_folder_of_its_name(
     assert opened.checkpoint.unet["sample_size"] == 64
 
 
-def test_a_folder_comes_before_a_hub_id(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_comes_before_a_hub_id(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "owner").mkdir()
     copy_model(tiny_model, tmp_path / "owner" / "name")
     monkeypatch.chdir(tmp_path)
@@ -112,7 +114,9 @@ def test_a_model_that_is_nothing(model: str, fix: str, monkeypatch: pytest.Monke
 # Weights: real, placeholder, none.
 
 
-def test_no_model_takes_the_presets_weights_from_the_hub(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_model_takes_the_presets_weights_from_the_hub(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[str, bool]] = []
 
     def fetch(model: str, *, with_weights: bool) -> Path:
@@ -136,7 +140,11 @@ def _half(folder: Path) -> Path:
 def test_no_model_and_no_weights_goes_on_under_a_loud_warning(
     hub_has: str, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetches = {"unreachable": unreachable, "no weights": serving(bare), "half of the weights": serving(_half(bare))}
+    fetches = {
+        "unreachable": unreachable,
+        "no weights": serving(bare),
+        "half of the weights": serving(_half(bare)),
+    }
     if hub_has == "no weights":
         drop_weights(bare / "unet")
     monkeypatch.setattr(hub, "fetch", fetches[hub_has])
@@ -265,7 +273,9 @@ def test_a_vae_is_a_decoder_too(tiny_model: Path, tmp_path: Path) -> None:
     _, decoder = program_of(folder).components
     assert decoder.outputs[0].shape == (1, 3, 16, 16)
     assert decoder.payload.module.scale == 0.25
-    assert any(name.startswith("net.post_quant_conv") for name, _ in decoder.payload.module.named_parameters())
+    assert any(
+        name.startswith("net.post_quant_conv") for name, _ in decoder.payload.module.named_parameters()
+    )
     assert not any(".encoder." in name for name, _ in decoder.payload.module.named_parameters())
 
 

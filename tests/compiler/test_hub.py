@@ -45,7 +45,11 @@ def hub(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     bare = checkpoints.copy_model(tiny_model, folder / "bare")
     for name in checkpoints.COMPONENTS:
         checkpoints.drop_weights(bare / name)
-    models = {"someone/tiny-ldm": whole, "someone/bare-ldm": bare, frontend.PRESETS[frontend.DEFAULT_MODEL]: whole}
+    models = {
+        "someone/tiny-ldm": whole,
+        "someone/bare-ldm": bare,
+        frontend.PRESETS[frontend.DEFAULT_MODEL]: whole,
+    }
     with serving(models) as server:
         yield server
 
@@ -57,7 +61,11 @@ def environment(endpoint: str, home: Path) -> dict[str, str]:
 
 def opened(env: dict[str, str], *request: Any) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-c", OPEN, json.dumps(request)], env=env, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", OPEN, json.dumps(request)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
@@ -87,7 +95,14 @@ def test_the_first_build_fetches_what_it_needs_and_the_second_needs_no_hub(
     ]
 
     built = ldmc_process(
-        environment(NOWHERE, home), "build", "--target", "cpu", "--model", "someone/tiny-ldm", "--json", cwd=tmp_path
+        environment(NOWHERE, home),
+        "build",
+        "--target",
+        "cpu",
+        "--model",
+        "someone/tiny-ldm",
+        "--json",
+        cwd=tmp_path,
     )
     assert built.code == 0, built.err
     bundle = tmp_path / "tiny-ldm.cpu.ldmc"
@@ -139,8 +154,18 @@ def test_require_weights_without_a_hub_is_exit_1_and_leaves_nothing(tmp_path: Pa
     [
         ("hub", "someone/bare-ldm", "model 'someone/bare-ldm' has no weights", "--model DIR"),
         ("hub", "someone/no-such", "the hub has no model 'someone/no-such', or it is private", "HF_TOKEN"),
-        ("nowhere", "someone/tiny-ldm", "is not in the local cache and the hub cannot be reached", "HF_ENDPOINT"),
-        ("offline", "someone/tiny-ldm", "is not in the local cache and the hub cannot be reached", "HF_ENDPOINT"),
+        (
+            "nowhere",
+            "someone/tiny-ldm",
+            "is not in the local cache and the hub cannot be reached",
+            "HF_ENDPOINT",
+        ),
+        (
+            "offline",
+            "someone/tiny-ldm",
+            "is not in the local cache and the hub cannot be reached",
+            "HF_ENDPOINT",
+        ),
     ],
 )
 def test_a_named_model_that_cannot_be_had(

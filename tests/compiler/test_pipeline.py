@@ -19,7 +19,9 @@ from ldmc.passes.base import Context, Pass
 from ldmc.targets.target import load_target, target_names
 
 
-@pytest.mark.parametrize("text", ["onnx", "onnx,fold", "fp16,onnx", "fp16,onnx,fold", "onnx{opset=19},fold{max_growth=2}"])
+@pytest.mark.parametrize(
+    "text", ["onnx", "onnx,fold", "fp16,onnx", "fp16,onnx,fold", "onnx{opset=19},fold{max_growth=2}"]
+)
 def test_what_fits_is_given_back_in_order(text: str) -> None:
     names = [step.name for step in checked_pipeline(text, load_target("cpu"))]
     assert names == [part.partition("{")[0] for part in text.split(",")]
@@ -29,11 +31,20 @@ def test_what_fits_is_given_back_in_order(text: str) -> None:
 REFUSED: dict[str, tuple[int, str, str]] = {
     "fold,onnx": (0, "pass 'fold' takes onnx form and would be given torch", "put onnx before it"),
     "fold": (0, "pass 'fold' takes onnx form and would be given torch", "put onnx before it"),
-    "onnx,fp16": (5, "pass 'fp16' takes torch form and would be given onnx", "put it before the pass that gives onnx"),
+    "onnx,fp16": (
+        5,
+        "pass 'fp16' takes torch form and would be given onnx",
+        "put it before the pass that gives onnx",
+    ),
     "onnx,fold,fp16": (10, "pass 'fp16' takes torch form and would be given onnx", "put it before"),
-    "fp16": (4, "the pipeline ends in torch form, target 'cpu' runs onnx", "end with a pass that gives onnx: onnx"),
+    "fp16": (
+        4,
+        "the pipeline ends in torch form, target 'cpu' runs onnx",
+        "end with a pass that gives onnx: onnx",
+    ),
     "fp16,onnx,fold,fold": (15, "pass 'fold' is given twice", ""),
     "onnx,onnx{opset=19}": (5, "pass 'onnx' is given twice", ""),
+    "fp16,onnx{opset=20},fold": (5, "pass 'onnx': target 'cpu' reads opset 19 at most, not 20", ""),
     "fp16,fp16,onnx": (5, "pass 'fp16' is given twice", ""),
     "fp16, fold": (6, "pass 'fold' takes onnx form and would be given torch", "put onnx before it"),
 }

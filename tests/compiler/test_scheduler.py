@@ -27,7 +27,9 @@ def test_keys_left_out_have_diffusers_own_defaults() -> None:
 
 
 def test_what_is_given_is_kept_and_what_ddim_does_not_use_is_left_out() -> None:
-    section = scheduler_section({"_class_name": "PNDMScheduler", "beta_start": 0.5, "steps_offset": 1, "skip_prk_steps": True})
+    section = scheduler_section(
+        {"_class_name": "PNDMScheduler", "beta_start": 0.5, "steps_offset": 1, "skip_prk_steps": True}
+    )
     assert (section["beta_start"], section["steps_offset"]) == (0.5, 1)
     assert not {"_class_name", "skip_prk_steps"} & section.keys()
 
@@ -66,7 +68,10 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "prediction": ({"prediction_type": "flow"}, ("prediction_type is 'flow'", "v_prediction")),
     "thresholding": ({"thresholding": True}, ("thresholding",)),
     "spacing": ({"timestep_spacing": "random"}, ("timestep_spacing is 'random'", "trailing")),
-    "steps of a wrong type": ({"num_train_timesteps": "1000"}, ("num_train_timesteps is '1000'", "an integer")),
+    "steps of a wrong type": (
+        {"num_train_timesteps": "1000"},
+        ("num_train_timesteps is '1000'", "an integer"),
+    ),
     "no steps": ({"num_train_timesteps": 0}, ("num_train_timesteps is 0", "from 1")),
     "old steps of a wrong type": ({"timesteps": "many"}, ("num_train_timesteps is 'many'",)),
     "negative offset": ({"steps_offset": -1}, ("steps_offset is -1",)),
@@ -74,12 +79,17 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "range of a wrong type": ({"clip_sample_range": None}, ("clip_sample_range is None, expected a number",)),
     "betas of a wrong length": ({"trained_betas": [0.1, 0.2]}, ("2 trained_betas for 1000 timesteps",)),
     "betas of a wrong type": ({"trained_betas": 0.5}, ("trained_betas are no list of numbers",)),
-    "betas that are no numbers": ({"trained_betas": ["a"], "timesteps": 1}, ("trained_betas are no list of numbers",)),
+    "betas that are no numbers": (
+        {"trained_betas": ["a"], "timesteps": 1},
+        ("trained_betas are no list of numbers",),
+    ),
 }
 
 
 @pytest.mark.parametrize(("config", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_sampled_is_refused_at_the_build(config: dict[str, Any], message: tuple[str, ...]) -> None:
+def test_what_cannot_be_sampled_is_refused_at_the_build(
+    config: dict[str, Any], message: tuple[str, ...]
+) -> None:
     with pytest.raises(ModelError) as caught:
         scheduler_section(config)
     for part in ("the scheduler", *message):

@@ -40,7 +40,12 @@ FAILURES: dict[str, tuple[str, int, str, str]] = {
     "no value": ("onnx{opset=}", 11, "expected a value, found '}'", ""),
     "no value at the end": ("onnx{opset=", 11, "expected a value, found the end", ""),
     "trailing comma in braces": ("onnx{opset=18,}", 14, "expected an option name, found '}'", ""),
-    "unknown option": ("onnx{opst=18}", 5, "pass 'onnx' has no option 'opst'", "did you mean 'opset'? options are opset"),
+    "unknown option": (
+        "onnx{opst=18}",
+        5,
+        "pass 'onnx' has no option 'opst'",
+        "did you mean 'opset'? options are opset",
+    ),
     "unlike any option": ("onnx{colour=1}", 5, "pass 'onnx' has no option 'colour'", "options are opset"),
     "option twice": ("onnx{opset=18,opset=19}", 14, "option 'opset' is given twice", ""),
     "not a whole number": ("onnx{opset=new}", 11, "expected a whole number, not 'new'", ""),
@@ -128,7 +133,11 @@ def _random_pass(generator: random.Random) -> Pass:
     paths = ("unet/mid_block.resnets.0", "decoder/net-1", "unet/conv_in")
     keep = tuple(generator.sample([*KINDS, *paths], generator.randint(0, 4)))
     return generator.choice(
-        [Fp16(keep=keep), Onnx(opset=generator.randint(18, 23)), Fold(max_growth=1 + generator.expovariate(1))]
+        [
+            Fp16(keep=keep),
+            Onnx(opset=generator.randint(18, 23)),
+            Fold(max_growth=1 + generator.expovariate(1)),
+        ]
     )
 
 

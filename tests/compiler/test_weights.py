@@ -211,7 +211,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], str]] = {
         "truncated or damaged; download it again",
     ),
     "a git-lfs pointer": (
-        lambda f: (f / f"{STEM}.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        lambda f: (f / f"{STEM}.safetensors").write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+        ),
         (f"{STEM}.safetensors (56 bytes) cannot be read as weights",),
         "download it again",
     ),
@@ -239,9 +241,15 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], str]] = {
     "index without a map": (_broken_index("{}"), ("is not a shard index",), "download the file again"),
     "index that is a list": (_broken_index("[]"), ("is not a shard index",), "download the file again"),
     "index of numbers": (
-        _broken_index('{"weight_map": {"a": 1, "b": "c"}}'), ("is not a shard index",), "download the file again",
+        _broken_index('{"weight_map": {"a": 1, "b": "c"}}'),
+        ("is not a shard index",),
+        "download the file again",
     ),
-    "index of nothing": (_broken_index('{"weight_map": {}}'), ("is not a shard index",), "download the file again"),
+    "index of nothing": (
+        _broken_index('{"weight_map": {}}'),
+        ("is not a shard index",),
+        "download the file again",
+    ),
     "index that leaves the folder": (
         _broken_index('{"weight_map": {"a": "../secret.safetensors"}}'),
         ("is not a shard index", "../secret.safetensors"),
@@ -258,8 +266,13 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], tuple[str, ...], str]] = {
         "give the weights that belong to this config.json",
     ),
     "missing and extra keys": (
-        lambda f: checkpoints.write_bin(f, {**_without(STATE, "conv_in.bias"), "conv_in.bais": torch.ones(2)}),
-        ("1 of 4 parameters are missing (first: conv_in.bias)", "1 are not of this network (first: conv_in.bais)"),
+        lambda f: checkpoints.write_bin(
+            f, {**_without(STATE, "conv_in.bias"), "conv_in.bais": torch.ones(2)}
+        ),
+        (
+            "1 of 4 parameters are missing (first: conv_in.bias)",
+            "1 are not of this network (first: conv_in.bais)",
+        ),
         "give the weights that belong to this config.json",
     ),
     "wrong shape": (
@@ -348,7 +361,9 @@ def test_the_tiny_model_agrees_with_diffusers_own_loading(tiny_model: Path, expe
 
 
 @pytest.mark.parametrize(
-    "write", [checkpoints.write_shards, checkpoints.write_bin, checkpoints.write_bin_shards], ids=lambda w: w.__name__
+    "write",
+    [checkpoints.write_shards, checkpoints.write_bin, checkpoints.write_bin_shards],
+    ids=lambda w: w.__name__,
 )
 def test_other_layouts_are_the_very_same_network(
     write: Any, tiny_model: Path, expected: dict[str, Any], tmp_path: Path
@@ -368,9 +383,16 @@ def test_an_old_checkpoint_is_the_very_same_network(old_model: Path, expected: d
         np.testing.assert_array_equal(outputs[name], expected[name])
 
 
-def test_an_old_checkpoint_compiles_to_the_very_same_files(old_model: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+def test_an_old_checkpoint_compiles_to_the_very_same_files(
+    old_model: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
     bundle = build_bundle(old_model, tmp_path / "old.cpu.ldmc", "onnx,fold")
-    for relative in ("unet/model.onnx", "unet/model.onnx.data", "decoder/model.onnx", "decoder/model.onnx.data"):
+    for relative in (
+        "unet/model.onnx",
+        "unet/model.onnx.data",
+        "decoder/model.onnx",
+        "decoder/model.onnx.data",
+    ):
         assert (bundle / relative).read_bytes() == (tiny_bundle / relative).read_bytes(), relative
     old, new = (json.loads((folder / "manifest.json").read_text()) for folder in (bundle, tiny_bundle))
     assert old["scheduler"] == new["scheduler"]

@@ -13,6 +13,7 @@ from ldmc.passes.fp16 import KINDS
 from ldmc.targets.target import ISLANDS, load_target, target_names
 
 CPU = (resources.files("ldmc.targets") / "cpu.toml").read_text(encoding="utf-8")
+OPSET = next(line for line in CPU.splitlines() if line.startswith("opset"))
 
 
 def board(folder: Path, text: str) -> str:
@@ -35,7 +36,8 @@ def test_every_target_that_comes_with_ldmc_reads(name: str) -> None:
     assert set(target.fp32_islands) <= set(KINDS)
     assert "python" in target.requirements
     assert set(target.to_json()) >= {
-        "name", "summary", "arch", "engine", "opset", "precisions", "fp32_islands", "requirements", "pipelines",
+        "name", "summary", "arch", "engine", "opset", "precisions", "fp32_islands", "requirements",
+        "pipelines",
     }  # fmt: skip
 
 
@@ -71,38 +73,71 @@ WRONG: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
     "not TOML": (lambda: CPU + "]", ("is not TOML", "line"), "mend the file"),
     "unknown key": (lambda: 'colour = "red"\n' + CPU, ("unknown key 'colour'",), "keys are name, summary"),
     "nearly a key": (lambda: "opsett = 18\n" + CPU, ("unknown key 'opsett'",), "keys are"),
-    "missing key": (lambda: replaced("opset = 19\n", ""), ("key 'opset' is missing",), "add it; it is"),
-    "text for a number": (lambda: replaced("opset = 19", 'opset = "18"'), ("opset = '18' is not",), "mend the value"),
-    "truth for a number": (lambda: replaced("opset = 19", "opset = true"), ("opset = True is not",), "mend the value"),
+    "missing key": (lambda: replaced(OPSET + "\n", ""), ("key 'opset' is missing",), "add it; it is"),
+    "text for a number": (
+        lambda: replaced(OPSET, 'opset = "18"'),
+        ("opset = '18' is not",),
+        "mend the value",
+    ),
+    "truth for a number": (
+        lambda: replaced(OPSET, "opset = true"),
+        ("opset = True is not",),
+        "mend the value",
+    ),
     "one for a list": (
-        lambda: replaced('["float32", "float16"]', '"float32"'), ("precisions = 'float32' is not",), "mend the value",
+        lambda: replaced('["float32", "float16"]', '"float32"'),
+        ("precisions = 'float32' is not",),
+        "mend the value",
     ),
     "unknown engine": (
-        lambda: replaced('"onnxruntime-cpu"', '"onnxruntme"'), ("engine holds 'onnxruntme'",), "allowed are onnxruntime-cpu",
+        lambda: replaced('"onnxruntime-cpu"', '"onnxruntme"'),
+        ("engine holds 'onnxruntme'",),
+        "allowed are onnxruntime-cpu",
     ),
     "unknown precision": (
-        lambda: replaced('"float16"]', '"half"]'), ("precisions holds 'half'",), "allowed are float32, float16",
+        lambda: replaced('"float16"]', '"half"]'),
+        ("precisions holds 'half'",),
+        "allowed are float32, float16",
     ),
-    "a precision that is no text": (lambda: replaced('"float16"]', "16]"), ("precisions holds 16",), "allowed are"),
+    "a precision that is no text": (
+        lambda: replaced('"float16"]', "16]"),
+        ("precisions holds 16",),
+        "allowed are",
+    ),
     "unknown island": (
-        lambda: replaced('"quantiser", "timestep"]', '"quantizer"]'), ("fp32_islands holds 'quantizer'",), "allowed are norm",
+        lambda: replaced('"quantiser", "timestep"]', '"quantizer"]'),
+        ("fp32_islands holds 'quantizer'",),
+        "allowed are norm",
     ),
     "no pipeline of a component": (
-        lambda: replaced('decoder = "onnx,fold"', ""), ("pipelines", "'decoder' is missing"), "add it",
+        lambda: replaced('decoder = "onnx,fold"', ""),
+        ("pipelines", "'decoder' is missing"),
+        "add it",
     ),
     "unknown component": (
-        lambda: CPU + 'encoder = "onnx"\n', ("pipelines holds 'encoder'",), "allowed are unet, decoder",
+        lambda: CPU + 'encoder = "onnx"\n',
+        ("pipelines holds 'encoder'",),
+        "allowed are unet, decoder",
     ),
     "a pipeline that is no text": (
-        lambda: replaced('decoder = "onnx,fold"', "decoder = 3"), ("pipelines", "decoder = 3 is not",), "mend the value",
+        lambda: replaced('decoder = "onnx,fold"', "decoder = 3"),
+        (
+            "pipelines",
+            "decoder = 3 is not",
+        ),
+        "mend the value",
     ),
     "no python": (
-        lambda: replaced('python = ">=3.6"', ""), ("requirements", "'python' is missing"), "add it",
+        lambda: replaced('python = ">=3.6"', ""),
+        ("requirements", "'python' is missing"),
+        "add it",
     ),
     "a requirement that is no text": (
-        lambda: replaced('numpy = ">=1.13"', "numpy = 1.13"), ("requirements", "numpy = 1.13 is not"), "mend the value",
+        lambda: replaced('numpy = ">=1.13"', "numpy = 1.13"),
+        ("requirements", "numpy = 1.13 is not"),
+        "mend the value",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("text", "message", "fix"), WRONG.values(), ids=WRONG)
