@@ -14,7 +14,6 @@ _CONFIGS = [
     "scheduler/scheduler_config.json",
     *(f"{folder}/config.json" for folder in _FOLDERS),
 ]
-_WEIGHTS = [f"{folder}/diffusion_pytorch_model*" for folder in _FOLDERS]
 
 
 def is_hub_id(text: str) -> bool:
@@ -40,8 +39,9 @@ def fetch(model: str, *, with_weights: bool) -> Path:
     )
 
     try:
-        patterns = [*_CONFIGS, *_WEIGHTS] if with_weights else _CONFIGS
-        return Path(snapshot_download(model, allow_patterns=patterns))
+        folder = snapshot_download(model, allow_patterns=_CONFIGS)
+        patterns = _weight_patterns(model) if with_weights else []
+        return Path(snapshot_download(model, allow_patterns=patterns) if patterns else folder)
     except RepositoryNotFoundError as error:
         raise ModelError(
             f"the hub has no model {model!r}, or it is private", fix="check the id, or set HF_TOKEN"
@@ -59,3 +59,27 @@ def fetch(model: str, *, with_weights: bool) -> Path:
         raise ModelError(
             f"{model!r} cannot be fetched: {error}", fix="check the connection, or give a local folder"
         ) from error
+
+
+def _weight_patterns(model: str) -> list[str]:
+    """One set of weights per component: a repository may hold the same in several formats, of gigabytes each.
+
+    Empty where the hub cannot say what it has: then whatever is in the cache must do.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    from ldmc.compiler.weights import preferred_patterns
+
+    try:
+        # Not list_repo_files: without a network that one tries for half a minute.
+        paths = [file.rfilename for file in HfApi().model_info(model, revision="main").siblings or []]
+    except RepositoryNotFoundError:
+        raise
+    except Exception:  # no network: the errors are those of whatever HTTP library this huggingface_hub uses
+        return []
+    patterns = []
+    for folder in _FOLDERS:
+        names = [path.removeprefix(f"{folder}/") for path in paths if path.startswith(f"{folder}/")]
+        patterns += [f"{folder}/{pattern}" for pattern in preferred_patterns(names)]
+    return patterns

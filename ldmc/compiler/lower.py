@@ -54,7 +54,7 @@ def _run(step: Pass, component: Component, context: Context) -> Component:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PassError(
             f"pass {step.name!r} failed on {component.name}: {first}",
-            fix="run again with --debug for the whole traceback, and report it with the model's configuration",
+            fix="run `ldmc --debug ...` for the whole traceback, and report it with the model's configuration",
         ) from error
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -111,6 +111,18 @@ class CheckpointWeights:
         file, name = self.entries[key]
         for piece in file.pieces(name):
             yield _to_numpy(piece).reshape(-1)
+
+
+def preferred_patterns(names: Collection[str]) -> list[str]:
+    """Of the file names of one component folder, glob patterns of the one set of weights that would be read."""
+    for candidate in _CANDIDATES:
+        if candidate not in names:
+            continue
+        if ".index." not in candidate:
+            return [candidate]
+        kind = "safetensors" if "safetensors" in candidate else "bin"
+        return [candidate, f"{_STEM}*-of-*.{kind}"]
+    return []
 
 
 def find_weights(folder: Path) -> list[Path] | None:

@@ -23,7 +23,9 @@ _FOREIGN_PARTS = ("spatial_norm", "norm_cross", "norm_q", "norm_k", "added_kv_pr
 def is_plain(attn: Any) -> bool:
     """Whether `Fp32SoftmaxAttention` does all that the processor of `attn` does."""
     processor = type(getattr(attn, "processor", None)).__name__
-    return processor in ("AttnProcessor", "AttnProcessor2_0") and not any(getattr(attn, p, None) for p in _FOREIGN_PARTS)
+    return processor in ("AttnProcessor", "AttnProcessor2_0") and not any(
+        getattr(attn, p, None) for p in _FOREIGN_PARTS
+    )
 
 
 class Fp32SoftmaxAttention:
@@ -38,7 +40,9 @@ class Fp32SoftmaxAttention:
         temb: torch.Tensor | None = None,  # diffusers hands it to every processor
     ) -> torch.Tensor:
         if attention_mask is not None:
-            raise PassError("attention with a mask cannot keep its softmax in fp32", fix="drop softmax from keep=")
+            raise PassError(
+                "attention with a mask cannot keep its softmax in fp32", fix="drop softmax from keep="
+            )
         residual, shape = hidden_states, hidden_states.shape
         if len(shape) == 4:
             hidden_states = hidden_states.flatten(2).transpose(1, 2)

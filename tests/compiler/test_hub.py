@@ -39,6 +39,9 @@ def hub(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     whole = checkpoints.copy_model(tiny_model, folder / "whole")
     (whole / "README.md").write_text("# tiny")
     (whole / "unet" / "optimizer.bin").write_bytes(b"0" * 1000)
+    # The same weights in another format, of which one is enough.
+    (whole / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"0" * 1000)
+    (whole / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"0" * 1000)
     (whole / "vqvae" / "training.log").write_text("step 1")
     (whole / "safety_checker").mkdir()
     (whole / "safety_checker" / "diffusion_pytorch_model.safetensors").write_bytes(b"0" * 1000)

@@ -49,7 +49,9 @@ class Doing(Pass):
 def negated(given: Component, context: Context) -> Component:
     context.remark("negated")
     return given.evolve(
-        payload=ir.from_onnx_text(TEXT.replace("output_0 = Mul (input_0, t)", "n = Neg (t)\n output_0 = Mul (input_0, n)"))
+        payload=ir.from_onnx_text(
+            TEXT.replace("output_0 = Mul (input_0, t)", "n = Neg (t)\n output_0 = Mul (input_0, n)")
+        )
     )
 
 
@@ -86,7 +88,9 @@ def test_an_unexpected_error_is_told_with_the_pass_and_component() -> None:
     def fail(*_: object) -> Component:
         raise RuntimeError("shape [3] is not [4]\nand a long traceback")
 
-    with pytest.raises(PassError, match="pass 'doing' failed on unet: shape \\[3\\] is not \\[4\\]$") as caught:
+    with pytest.raises(
+        PassError, match="pass 'doing' failed on unet: shape \\[3\\] is not \\[4\\]$"
+    ) as caught:
         list(lower(component(), [Doing(fail)], target(), first_number=1))
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert "--debug" in caught.value.fix
@@ -128,13 +132,18 @@ BROKEN_GRAPHS = {
     "an input is renamed": (TEXT.replace("input_0", "latent"), "input"),
     "an output is renamed": (TEXT.replace("output_0", "noise"), "output"),
     "inputs are reordered": (
-        TEXT.replace("(float16[1,3,8,8] input_0, int64[1] input_1)", "(int64[1] input_1, float16[1,3,8,8] input_0)"),
+        TEXT.replace(
+            "(float16[1,3,8,8] input_0, int64[1] input_1)", "(int64[1] input_1, float16[1,3,8,8] input_0)"
+        ),
         "input",
     ),
     "an input is retyped": (TEXT.replace("int64[1]", "int32[1]"), "input"),
     "an output is retyped": (TEXT.replace("=> (float16", "=> (float"), "output"),
     "an output is reshaped": (TEXT.replace("=> (float16[1,3,8,8]", "=> (float16[1,3,64]"), "output"),
-    "an input became dynamic": (TEXT.replace("(float16[1,3,8,8] input_0", "(float16[N,3,8,8] input_0"), "input"),
+    "an input became dynamic": (
+        TEXT.replace("(float16[1,3,8,8] input_0", "(float16[N,3,8,8] input_0"),
+        "input",
+    ),
     "an input is gone": (
         TEXT.replace(", int64[1] input_1", "").replace("t = Cast <to = 10> (input_1)", "t = Neg (input_0)"),
         "input",

@@ -21,7 +21,9 @@ from tests.conftest import Outcome
 # ---- the first node
 
 
-def saved(folder: Path, body: str, kinds: str = "", inputs: str = "float16[4] x", output: str = "float16[4] y") -> Path:
+def saved(
+    folder: Path, body: str, kinds: str = "", inputs: str = "float16[4] x", output: str = "float16[4] y"
+) -> Path:
     """A graph whose values have the types `kinds`, as a file."""
     value_info = f"<{kinds}>" if kinds else ""
     text = f'<ir_version: 8, opset_import: ["" : 18]> g ({inputs}) => ({output}) {value_info} {{ {body} }}'
@@ -33,7 +35,10 @@ def saved(folder: Path, body: str, kinds: str = "", inputs: str = "float16[4] x"
     return path
 
 
-DOUBLED = ("a = Add (x, x)\n b = Add (a, a)\n c = Add (b, b)\n y = Sub (c, b)", "float16[4] a, float16[4] b, float16[4] c")
+DOUBLED = (
+    "a = Add (x, x)\n b = Add (a, a)\n c = Add (b, b)\n y = Sub (c, b)",
+    "float16[4] a, float16[4] b, float16[4] c",
+)
 
 
 def test_the_first_of_many_is_named(tmp_path: Path) -> None:
@@ -55,7 +60,9 @@ def test_the_graphs_own_output_is_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "x"), [("a = Div (x, x)\n y = Neg (a)", 0.0), ("a = Sqrt (x)\n y = Neg (a)", -1.0)], ids=["0/0", "sqrt(-1)"]
+    ("body", "x"),
+    [("a = Div (x, x)\n y = Neg (a)", 0.0), ("a = Sqrt (x)\n y = Neg (a)", -1.0)],
+    ids=["0/0", "sqrt(-1)"],
 )
 def test_not_a_number_is_found_like_infinity(tmp_path: Path, body: str, x: float) -> None:
     file = saved(tmp_path, body, "float16[4] a")
@@ -89,7 +96,9 @@ def test_a_few_values_at_a_time_find_the_same(tmp_path: Path, monkeypatch: pytes
 # ---- what to keep
 
 
-def trial(needed: str, nodes: dict[str, str], tried: list[tuple[str, ...]]) -> Callable[[tuple[str, ...]], Overflow | None]:
+def trial(
+    needed: str, nodes: dict[str, str], tried: list[tuple[str, ...]]
+) -> Callable[[tuple[str, ...]], Overflow | None]:
     """Nothing overflows once `needed` is kept; until then the node that `nodes` has for the last one kept does."""
 
     def retry(keep: tuple[str, ...]) -> Overflow | None:
@@ -236,7 +245,10 @@ def test_an_overflow_is_named_with_what_cures_it_and_that_does(
     [
         "mid_block.resnets.0.conv1",
         # so small that it is written into the graph file, where onnx_ir wraps the error
-        pytest.param("conv_in", marks=pytest.mark.xfail(strict=True, reason="BundleWriter lets onnx_ir's SerdeError out")),
+        pytest.param(
+            "conv_in",
+            marks=pytest.mark.xfail(strict=True, reason="BundleWriter lets onnx_ir's SerdeError out"),
+        ),
     ],
 )
 def test_a_weight_beyond_fp16_fails_the_build_itself(

@@ -99,7 +99,9 @@ def real_size() -> NearestCode:
 
 @pytest.fixture(scope="module")
 def exported() -> Component:
-    component = component_of(real_size, [LATENT], [TensorSpec("output_0", "float32", LATENT.shape)], "decoder")
+    component = component_of(
+        real_size, [LATENT], [TensorSpec("output_0", "float32", LATENT.shape)], "decoder"
+    )
     return lowered(component, "onnx,fold")
 
 
@@ -113,7 +115,9 @@ def test_exported_the_table_is_one_constant(exported: Component) -> None:
     found = counts(exported.payload)
     assert found["ArgMax"] == found["MatMul"] == 8
     assert not {"ReduceSum", "Neg", "Expand", "TopK"} & found.keys()
-    shapes = {tuple(value.const_value.shape.numpy()) for value in exported.payload.graph.initializers.values()}
+    shapes = {
+        tuple(value.const_value.shape.numpy()) for value in exported.payload.graph.initializers.values()
+    }
     assert {(8192, 3), (4, 8192)} <= shapes
 
 

@@ -65,10 +65,16 @@ def test_a_report_is_ok_when_everything_is_within_its_tolerance() -> None:
 @pytest.mark.parametrize(
     ("report", "complaint"),
     [
-        (VerifyReport({"unet": result(59.94), "decoder": result()}, 70.0, 60.0), "unet: SNR 59.9 dB, needed 60 dB"),
+        (
+            VerifyReport({"unet": result(59.94), "decoder": result()}, 70.0, 60.0),
+            "unet: SNR 59.9 dB, needed 60 dB",
+        ),
         (VerifyReport({"unet": result()}, 34.0, 35.0), "image: PSNR 34.0 dB, needed 35 dB"),
         (VerifyReport({"unet": result(-math.inf)}, 70.0, 60.0), "unet: SNR -inf dB, needed 60 dB"),
-        (VerifyReport({"unet": result(math.nan)}, math.nan, 60.0), "unet: SNR nan dB, needed 60 dB; image: PSNR nan"),
+        (
+            VerifyReport({"unet": result(math.nan)}, math.nan, 60.0),
+            "unet: SNR nan dB, needed 60 dB; image: PSNR nan",
+        ),
         (VerifyReport({}, None, 35.0, overflow="unet: node a overflows"), "unet: node a overflows"),
     ],
 )
@@ -111,7 +117,9 @@ class Independent:
         dtype = "float16" if "float16" in session.get_inputs()[0].type else "float32"
 
         def run(latent: Any, *t: int) -> Any:
-            feeds = {"input_0": latent.astype(dtype)} | {"input_1": np.array([value]) for value in t}
+            feeds = {"input_0": latent.astype(dtype)} | dict(
+                zip(["input_1"], map(np.atleast_1d, t), strict=False)
+            )
             return session.run(None, feeds)[0].astype("float32")
 
         return run
@@ -120,14 +128,18 @@ class Independent:
         self.scheduler.set_timesteps(STEPS)
         sample = torch.from_numpy(self.latent.astype("float32"))
         for t in self.scheduler.timesteps:
-            sample = self.scheduler.step(torch.from_numpy(unet(sample.numpy(), int(t))), t, sample).prev_sample
+            sample = self.scheduler.step(
+                torch.from_numpy(unet(sample.numpy(), int(t))), t, sample
+            ).prev_sample
         return np.rint(np.clip((decoder(sample.numpy()) + 1) * 127.5, 0, 255))
 
 
 def decibels(reference: Any, actual: Any, power: float | None = None) -> float:
     """SNR, or with `power` PSNR."""
     error = np.mean((actual.astype("float64") - reference) ** 2)
-    return 10 * math.log10((power or np.mean(reference.astype("float64") ** 2)) / error) if error else math.inf
+    return (
+        10 * math.log10((power or np.mean(reference.astype("float64") ** 2)) / error) if error else math.inf
+    )
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +187,9 @@ def test_the_figures_are_those_of_an_independent_computation(
     assert report.components["unet"].max_abs_error == pytest.approx(np.abs(actual - expected).max(), rel=0.5)
     expected, actual = both.decoded(latent), decoder(latent)
     assert report.components["decoder"].snr_db == pytest.approx(decibels(expected, actual), abs=tolerance)
-    assert report.components["decoder"].max_abs_error == pytest.approx(np.abs(actual - expected).max(), rel=0.5)
+    assert report.components["decoder"].max_abs_error == pytest.approx(
+        np.abs(actual - expected).max(), rel=0.5
+    )
     pictures = both.picture(both.noise, both.decoded), both.picture(unet, decoder)
     psnr = decibels(*pictures, power=255.0**2)
     assert report.image_psnr_db is not None

@@ -1,8 +1,8 @@
 """What the tests of passes are made of: small modules as components, lowered, and run on ONNX Runtime.
 
-    component_of(build, [TensorSpec(...)], [TensorSpec(...)])    a module without weights, and its weights
-    lowered(component, "fp16,onnx,fold")                         through the driver's own loop
-    run(model, *arrays)                                          node by node, as the graph says
+component_of(build, [TensorSpec(...)], [TensorSpec(...)])    a module without weights, and its weights
+lowered(component, "fp16,onnx,fold")                         through the driver's own loop
+run(model, *arrays)                                          node by node, as the graph says
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def component_of(
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         module = Wrapped(build().eval())
-    return Component(name, Form.TORCH, Network(module, mode, DictWeights(state)), tuple(inputs), tuple(outputs))
+    return Component(
+        name, Form.TORCH, Network(module, mode, DictWeights(state)), tuple(inputs), tuple(outputs)
+    )
 
 
 def eager(build: Callable[[], nn.Module], *arrays: Any) -> Any:
@@ -112,7 +114,9 @@ def run(model: ir.Model | onnx.ModelProto, *arrays: Any) -> list[Any]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     names = [value.name for value in session.get_inputs()]
     values: list[Any] = session.run(None, dict(zip(names, arrays, strict=True)))
     return values

@@ -56,7 +56,13 @@ def test_text_leaves_out_defaults(step: Pass, text: str) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    [Fp16(), Fp16(keep=("norm",)), Fp16(keep=("softmax", "unet/up_blocks.3.resnets.1")), Onnx(opset=21), Fold(max_growth=2.5)],
+    [
+        Fp16(),
+        Fp16(keep=("norm",)),
+        Fp16(keep=("softmax", "unet/up_blocks.3.resnets.1")),
+        Onnx(opset=21),
+        Fold(max_growth=2.5),
+    ],
 )
 def test_text_parses_to_the_same_pass(step: Pass) -> None:
     assert parse_pass(str(step)) == step

@@ -90,12 +90,15 @@ def test_a_graph_without_any_is_not_changed() -> None:
 
 
 def test_the_same_is_computed() -> None:
-    text = HEAD + """(float[8] a, float16[8] h, double[1] d) => (float16[8] y, double[8] z) {
+    text = (
+        HEAD
+        + """(float[8] a, float16[8] h, double[1] d) => (float16[8] y, double[8] z) {
         c = CastLike (a, h)
         y = Mul (c, h)
         e = CastLike (a, a)
         z = CastLike (e, d)
     }"""
+    )
     arrays = noise(8) * 1.001, noise(8, dtype="float16"), np.zeros(1)
     expected = run(ir.from_onnx_text(text), *arrays)
     model = ir.from_onnx_text(text)

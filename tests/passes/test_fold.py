@@ -35,8 +35,13 @@ def of_text(text: str, **weights: Any) -> Component:
         "unet",
         Form.ONNX,
         model,
-        tuple(TensorSpec(v.name or "", str(v.dtype.numpy()), tuple(v.shape.numpy())) for v in model.graph.inputs),
-        tuple(TensorSpec(v.name or "", str(v.dtype.numpy()), tuple(v.shape.numpy())) for v in model.graph.outputs),
+        tuple(
+            TensorSpec(v.name or "", str(v.dtype.numpy()), tuple(v.shape.numpy())) for v in model.graph.inputs
+        ),
+        tuple(
+            TensorSpec(v.name or "", str(v.dtype.numpy()), tuple(v.shape.numpy()))
+            for v in model.graph.outputs
+        ),
     )
 
 
@@ -70,7 +75,7 @@ def test_the_same_is_computed_bit_for_bit(exported: Exported, block_folded: Comp
 
 
 def test_the_same_is_computed_in_fp16() -> None:
-    """Not bit for bit: ONNX Runtime computes in fp32 here, and rounds wherever it meets a value that it must give out."""
+    """Not bit for bit: ONNX Runtime computes in fp32 here, and skips a rounding where it can."""
     component = lowered(block(), "fp16{keep=[norm,softmax,timestep]},onnx")
     latent = LATENT_AND_T[0].astype("float16")
     [before] = run(copied(component).payload, latent, LATENT_AND_T[1])
@@ -78,7 +83,9 @@ def test_the_same_is_computed_in_fp16() -> None:
     np.testing.assert_allclose(run(model, latent, LATENT_AND_T[1])[0], before, atol=5e-4)
 
 
-def test_as_few_nodes_as_onnxsim_leaves_with_the_weights_inside(exported: Exported, block_folded: Component) -> None:
+def test_as_few_nodes_as_onnxsim_leaves_with_the_weights_inside(
+    exported: Exported, block_folded: Component
+) -> None:
     inside, _ = onnxsim.simplify(ir.to_proto(exported(18).payload))
     theirs, ours = counts(ir.from_proto(inside)), counts(block_folded.payload)
     assert sum(ours.values()) <= sum(theirs.values())
@@ -94,7 +101,9 @@ def test_folding_again_changes_nothing(block_folded: Component) -> None:
     once, twice = ir.to_proto(block_folded.payload), ir.to_proto(model)
     assert list(twice.graph.node) == list(once.graph.node)
     for field in ("initializer", "value_info", "input", "output"):
-        first, second = (sorted(getattr(proto.graph, field), key=lambda value: value.name) for proto in (once, twice))
+        first, second = (
+            sorted(getattr(proto.graph, field), key=lambda value: value.name) for proto in (once, twice)
+        )
         assert first == second, field
 
 
@@ -189,7 +198,9 @@ MANY = """(float[192,1024] x) => (float[192,1024] y) {
 
 def test_growth_that_cannot_be_helped_is_an_error_that_says_what_would_allow_it() -> None:
     """Each constant alone is within the mebibyte, both together are not; onnxsim knows only the first limit."""
-    with pytest.raises(PassError, match=r"unet: folding grew the constants by 1.5 MiB, max_growth=1.05 allows 1.0") as caught:
+    with pytest.raises(
+        PassError, match=r"unet: folding grew the constants by 1.5 MiB, max_growth=1.05 allows 1.0"
+    ) as caught:
         folded(of_text(MANY))
     _, _, needed = caught.value.fix.rpartition("max_growth=")
     model, _ = folded(of_text(MANY), max_growth=float(needed.rstrip("}")))
@@ -230,9 +241,10 @@ def test_a_graph_that_is_no_valid_onnx_fails() -> None:
         lowered(component, "fold")
 
 
-def test_an_input_may_be_called_as_a_weight_was_elsewhere() -> None:
+def test_inputs_of_the_component_are_not_taken_for_weights() -> None:
     """Weights stand in as inputs while onnxsim runs; the component's own inputs stay."""
-    text = "(float[3,4] w, float[4,3] v) => (float[4,4] y) { t = Transpose (w)\n u = Transpose (v)\n y = MatMul (t, u) }"
+    body = "t = Transpose (w)\n u = Transpose (v)\n y = MatMul (t, u)"
+    text = f"(float[3,4] w, float[4,3] v) => (float[4,4] y) {{ {body} }}"
     v = noise(4, 3)
     model, _ = folded(of_text(text, v=v))
     assert [value.name for value in model.graph.inputs] == ["w"]

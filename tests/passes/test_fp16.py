@@ -50,7 +50,12 @@ def halved(component: Component, *keep: str) -> tuple[Component, list[str]]:
 def whole(component: Component) -> set[str]:
     """Modules that have parameters in fp32."""
     net = component.payload.module.net
-    return {path for path, m in net.named_modules() for p in m.parameters(recurse=False) if p.dtype == torch.float32}
+    return {
+        path
+        for path, m in net.named_modules()
+        for p in m.parameters(recurse=False)
+        if p.dtype == torch.float32
+    }
 
 
 def norms(component: Component) -> set[str]:
@@ -85,7 +90,9 @@ def test_norms_are_kept() -> None:
 
 
 def test_the_quantiser_is_kept() -> None:
-    component = component_of(lambda: nn.Sequential(NearestCode(nn.Embedding(8, 3))), [LATENT], [NOISE], "decoder")
+    component = component_of(
+        lambda: nn.Sequential(NearestCode(nn.Embedding(8, 3))), [LATENT], [NOISE], "decoder"
+    )
     assert whole(halved(component, "quantiser")[0]) == {"0.embedding"}
     assert not whole(halved(component, "norm")[0])
 
@@ -131,9 +138,13 @@ def test_an_unknown_path_suggests_the_nearest(path: str, suggestion: str | None)
     assert (suggestion or "") in caught.value.fix
 
 
-@pytest.mark.parametrize("item", ["norms", "", "unet", "unet/", "unett/mid_block", "encoder/conv_in", "/conv_in"])
+@pytest.mark.parametrize(
+    "item", ["norms", "", "unet", "unet/", "unett/mid_block", "encoder/conv_in", "/conv_in"]
+)
 def test_an_unknown_kind_or_component_is_refused_when_the_spec_is_read(item: str) -> None:
-    with pytest.raises(ValueError, match="expected none, one of norm, softmax, quantiser, timestep, or COMPONENT"):
+    with pytest.raises(
+        ValueError, match="expected none, one of norm, softmax, quantiser, timestep, or COMPONENT"
+    ):
         Fp16(keep=("norm", item))
 
 
@@ -202,8 +213,12 @@ def test_a_kept_softmax_is_in_fp32_and_only_then(kept: Callable[[str], ir.Model]
 def test_dropping_the_timestep_changes_what_is_computed() -> None:
     """At t = 0 all angles are zero; at t = 999 those of fp16 are up to a quarter radian off."""
     embedding = TensorSpec("output_0", "float32", (1, 64))
-    component = component_of(lambda: nn.Sequential(Timesteps(64, True, 0)), [replace(TIMESTEP, name="input_0")], [embedding])
-    kept, dropped = (lowered(component, f"fp16{{keep={kind}}},onnx,fold").payload for kind in ("timestep", "none"))
+    component = component_of(
+        lambda: nn.Sequential(Timesteps(64, True, 0)), [replace(TIMESTEP, name="input_0")], [embedding]
+    )
+    kept, dropped = (
+        lowered(component, f"fp16{{keep={kind}}},onnx,fold").payload for kind in ("timestep", "none")
+    )
     start, late = np.array([0]), np.array([999])
     np.testing.assert_array_equal(run_exactly(kept, start)[0], run_exactly(dropped, start)[0])
     exact = Timesteps(64, True, 0)(torch.tensor([999])).numpy()
@@ -225,7 +240,9 @@ def test_all_in_one_island_is_fp32_between_casts() -> None:
     component = component_of(lambda: nn.Sequential(nn.Linear(4, 4), nn.SiLU()), [VECTOR_IN], [VECTOR_OUT])
     plain = lowered(component, "onnx,fold").payload
     kept = lowered(component, "fp16{keep=unet/0},onnx,fold").payload
-    added = {op: n - counts(plain).get(op, 0) for op, n in counts(kept).items() if n != counts(plain).get(op, 0)}
+    added = {
+        op: n - counts(plain).get(op, 0) for op, n in counts(kept).items() if n != counts(plain).get(op, 0)
+    }
     assert added == {"Cast": 2}
     x = noise(1, 4)
     [expected], [actual] = run(plain, x), run(kept, x.astype("float16"))
@@ -299,7 +316,10 @@ def attention(**options: Any) -> Attention:
 
 SELF = {
     "tokens": ({}, (2, 10, 16)),
-    "image": ({"norm_num_groups": 4, "residual_connection": True, "rescale_output_factor": 1.5}, (2, 16, 3, 5)),
+    "image": (
+        {"norm_num_groups": 4, "residual_connection": True, "rescale_output_factor": 1.5},
+        (2, 16, 3, 5),
+    ),
     "without bias": ({"bias": False, "out_bias": False}, (1, 10, 16)),
     "one head": ({"heads": 1, "dim_head": 16}, (1, 10, 16)),
 }
@@ -364,7 +384,9 @@ def test_softmax_of_another_kind_of_attention_cannot_be_kept() -> None:
 
     tokens = TensorSpec("input_0", "float32", (1, 10, 16))
     component = component_of(normed, [tokens], [tokens])
-    with pytest.raises(PassError, match="0: its kind of attention .AttnProcessor2_0. cannot keep its softmax"):
+    with pytest.raises(
+        PassError, match="0: its kind of attention .AttnProcessor2_0. cannot keep its softmax"
+    ):
         halved(component, "softmax")
 
 

@@ -13,7 +13,9 @@ from ldmc.passes.lazy import concatenated, derived, parameter
 from tests.passes.modules import DictWeights, NoWeights, noise, run
 
 
-def parameter_of(stored: Any, dtype: ir.DataType = ir.DataType.FLOAT16, key: str = "mid.conv.weight") -> ir.LazyTensor:
+def parameter_of(
+    stored: Any, dtype: ir.DataType = ir.DataType.FLOAT16, key: str = "mid.conv.weight"
+) -> ir.LazyTensor:
     return parameter(DictWeights({key: stored}), key, "unet", dtype, ir.Shape(stored.shape))
 
 
@@ -92,13 +94,28 @@ def test_derived_is_what_the_engine_computes(node: str, output: str, dtype: str)
         "axes": np.array([0]),
         "sides": np.array([2, 6]),
     }
-    values = {k: v.astype("float16") if dtype == "float16" and v.dtype == "float32" else v for k, v in values.items()}
+    values = {
+        k: v.astype("float16") if dtype == "float16" and v.dtype == "float32" else v
+        for k, v in values.items()
+    }
     if not output.startswith("float16"):
         output = output.replace("float", dtype)
-    used = [name for name in ("a", "b", "axes", "sides", "one") if name in node.partition("(")[2].strip(" )").split(", ")]
-    kinds = {"a": f"{dtype}[3,4]", "b": f"{dtype}[3,4]", "one": dtype, "axes": "int64[1]", "sides": "int64[2]"}
+    used = [
+        name
+        for name in ("a", "b", "axes", "sides", "one")
+        if name in node.partition("(")[2].strip(" )").split(", ")
+    ]
+    kinds = {
+        "a": f"{dtype}[3,4]",
+        "b": f"{dtype}[3,4]",
+        "one": dtype,
+        "axes": "int64[1]",
+        "sides": "int64[2]",
+    }
     inputs = ", ".join(f"{kinds[name]} {name}" for name in used)
-    model = ir.from_onnx_text(f'<ir_version: 8, opset_import: ["" : 18]> g ({inputs}) => ({output} y) {{ {node} }}')
+    model = ir.from_onnx_text(
+        f'<ir_version: 8, opset_import: ["" : 18]> g ({inputs}) => ({output} y) {{ {node} }}'
+    )
     only = next(iter(model.graph))
     tensors = [ir.tensor(values[value.name]) for value in only.inputs if value is not None]
 

@@ -36,7 +36,9 @@ VECTOR_IN, VECTOR_OUT = TensorSpec("input_0", "float32", (1, 4)), TensorSpec("ou
 
 
 @pytest.mark.parametrize("opset", range(MIN_OPSET, MAX_OPSET + 1))
-def test_every_opset_computes_what_pytorch_does_before_and_after_folding(opset: int, exported: Exported) -> None:
+def test_every_opset_computes_what_pytorch_does_before_and_after_folding(
+    opset: int, exported: Exported
+) -> None:
     latent, t = noise(1, 3, 8, 8), np.array([701])
     expected = eager(Block, latent, t)
     component = exported(opset)
@@ -53,7 +55,9 @@ def test_every_opset_computes_what_pytorch_does_before_and_after_folding(opset: 
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(18, 8), (19, 9), (21, 10), (23, 11)])
-def test_the_file_format_is_the_oldest_that_has_the_opset(opset: int, ir_version: int, exported: Exported) -> None:
+def test_the_file_format_is_the_oldest_that_has_the_opset(
+    opset: int, ir_version: int, exported: Exported
+) -> None:
     """ONNX Runtime 1.14, the first with opset 18, refuses files newer than IR version 8."""
     component = exported(opset)
     assert component.payload.ir_version == ir_version
@@ -86,7 +90,9 @@ def test_nodes_are_named_after_their_modules(exported: Exported) -> None:
         assert path in paths if slash else True, node.name
         assert leaf.partition("_")[0] == node.op_type
         assert node.outputs[0].name in (node.name, "output_0")
-    assert {"conv_in/Conv", "resnet.conv1/Conv", "attn.to_q/MatMul", "attn/Softmax", "time_proj/Sin"} <= set(names)
+    assert {"conv_in/Conv", "resnet.conv1/Conv", "attn.to_q/MatMul", "attn/Softmax", "time_proj/Sin"} <= set(
+        names
+    )
 
 
 def test_initializers_are_named_by_their_checkpoint_keys(exported: Exported) -> None:
@@ -119,7 +125,9 @@ def test_nothing_of_the_exporters_notes_is_left(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("name", ["unet", "decoder"])
-def test_the_tiny_model_is_lowered_without_reading_a_weight(name: str, tiny_stages: dict[str, list[Component]]) -> None:
+def test_the_tiny_model_is_lowered_without_reading_a_weight(
+    name: str, tiny_stages: dict[str, list[Component]]
+) -> None:
     _, plain, folded = tiny_stages[name]
     for stage in (plain, folded):
         weights = [value.const_value for value in stage.payload.graph.initializers.values()]
@@ -142,7 +150,9 @@ def test_a_text_conditioned_unet_has_a_third_input() -> None:
     # keys and values of the text are merged within each attention, not across attentions
     merged = [node.name for node in graph if node.op_type == "Split" and "attn2.to_k+to_v" in node.name]
     assert merged and all(len(node.outputs) <= 3 for node in graph if "attn" in node.name)
-    np.testing.assert_allclose(run(folded.payload, *arrays)[0], eager(micro_condition_unet, *arrays), atol=5e-6)
+    np.testing.assert_allclose(
+        run(folded.payload, *arrays)[0], eager(micro_condition_unet, *arrays), atol=5e-6
+    )
 
 
 def test_a_module_without_parameters_has_no_weights() -> None:
@@ -195,7 +205,9 @@ def test_a_buffer_that_is_not_saved_is_an_error() -> None:
 
 def test_another_number_of_outputs_is_an_error() -> None:
     component = component_of(nn.SiLU, [VECTOR_IN], [VECTOR_OUT, VECTOR_OUT])
-    with pytest.raises(PassError, match="the exported graph has 1 inputs and 1 outputs, the component has 1 and 2"):
+    with pytest.raises(
+        PassError, match="the exported graph has 1 inputs and 1 outputs, the component has 1 and 2"
+    ):
         lowered(component, "onnx")
 
 

@@ -113,7 +113,9 @@ GROWTH = 8 * 8 * 4 - 8 * 4 - 2 * 8  # the large one comes, the small one and its
 def test_what_would_bloat_is_left(text: str, allowance: int, folded: int) -> None:
     model = typed(model_of(text, w=noise(1, 8)))
     assert parameters.fold(model, allowance) == folded
-    assert sum(value.const_value.nbytes for value in model.graph.initializers.values()) <= 8 * 4 + 16 + allowance
+    assert (
+        sum(value.const_value.nbytes for value in model.graph.initializers.values()) <= 8 * 4 + 16 + allowance
+    )
     x = noise(8, 8, seed=1)
     [expected] = run(model_of(text, w=noise(1, 8)), x)
     np.testing.assert_array_equal(run(model, x)[0], expected)

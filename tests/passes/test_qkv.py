@@ -15,7 +15,9 @@ HEAD = '<ir_version: 8, opset_import: ["" : 18]> g '
 TOKENS, WIDTH = 5, 8
 
 
-def attention(weights: dict[str, tuple[int, ...]], body: str, outputs: dict[str, int], **values: Any) -> ir.Model:
+def attention(
+    weights: dict[str, tuple[int, ...]], body: str, outputs: dict[str, int], **values: Any
+) -> ir.Model:
     """`body` over x float[1,5,8], with constants of the given shapes (or `values`), and outputs of the given widths."""
     declared = ", ".join(f"float[{','.join(map(str, shape))}] {name}" for name, shape in weights.items())
     results = ", ".join(f"float[1,{TOKENS},{width}] {name}" for name, width in outputs.items())
@@ -170,6 +172,10 @@ LEFT_ALONE = {
         "q = MatMul (x, wq)\n qb = Add (q, b)\n k = MatMul (x, wk)\n y = Add (k, b)\n z = Neg (qb)",
         {"y": WIDTH, "z": WIDTH},
     ),
+    "one product is a graph output before its bias": (
+        "y = MatMul (x, wq)\n a = Add (y, b)\n k = MatMul (x, wk)\n c = Add (k, b)\n z = Mul (a, c)",
+        {"y": WIDTH, "z": WIDTH},
+    ),
     "different inputs": (
         "n = Neg (x)\n q = MatMul (x, wq)\n k = MatMul (n, wk)\n y = Mul (q, k)",
         {"y": WIDTH},
@@ -190,7 +196,9 @@ LEFT_ALONE = {
 @pytest.mark.parametrize("case", LEFT_ALONE)
 def test_left_alone(case: str) -> None:
     body, outputs = LEFT_ALONE[case]
-    weights = {name: shape for name, shape in {"wq": SQUARE, "wk": SQUARE, "b": (WIDTH,)}.items() if name in body}
+    weights = {
+        name: shape for name, shape in {"wq": SQUARE, "wk": SQUARE, "b": (WIDTH,)}.items() if name in body
+    }
     model = attention(weights, body, outputs)
     before = ir.to_proto(model)
     assert qkv.merge(model) == 0
@@ -232,7 +240,12 @@ def test_the_attentions_that_read_one_context_stay_apart() -> None:
         y = Sum (k1, v1, k2, v2)
     """
     weights = {"wa": SQUARE, "wb": SQUARE, "wc": SQUARE, "wd": SQUARE}
-    names = {"k1": "one.to_k/MatMul", "v1": "one.to_v/MatMul", "k2": "two.to_k/MatMul", "v2": "two.to_v/MatMul"}
+    names = {
+        "k1": "one.to_k/MatMul",
+        "v1": "one.to_v/MatMul",
+        "k2": "two.to_k/MatMul",
+        "v2": "two.to_v/MatMul",
+    }
     model = named(attention(weights, body, {"y": WIDTH}), **names)
     assert qkv.merge(model) == 2
     assert counts(model) == {"MatMul": 2, "Split": 2, "Sum": 1}
@@ -247,7 +260,9 @@ def test_weights_are_not_read_while_merging() -> None:
     body = "k = MatMul (x, wk)\n v = MatMul (x, wv)\n y = Mul (k, v)"
     model = attention({"wk": SQUARE, "wv": SQUARE}, body, {"y": WIDTH})
     for value in model.graph.initializers.values():
-        value.const_value = ir.LazyTensor(unread, dtype=ir.DataType.FLOAT, shape=ir.Shape(SQUARE), name=value.name)
+        value.const_value = ir.LazyTensor(
+            unread, dtype=ir.DataType.FLOAT, shape=ir.Shape(SQUARE), name=value.name
+        )
     assert qkv.merge(model) == 1
     with pytest.raises(AssertionError, match="was read"):
         model.graph.initializers["k+v.weight"].const_value.numpy()
