@@ -15,6 +15,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 
+# The networks of a model, in the order they are built.
+COMPONENTS = ("unet", "decoder")
+
+
 class Form(enum.Enum):
     """What a component's payload is.
 

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ldmc import runtime
-from ldmc.errors import BundleError
+from ldmc.errors import BundleError, LdmcError
 from ldmc.runtime.digest import sha256_of_file
 from ldmc.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION
 
@@ -82,7 +82,7 @@ class BundleWriter:
         needed = sum(
             value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
         )
-        with writing(self.path):
+        with writing(self.path), _own_errors():
             file.parent.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(file.parent).free
             if needed > free:
@@ -198,6 +198,20 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}",
             fix="check the folder and its permissions, or give -o",
         ) from error
+
+
+@contextlib.contextmanager
+def _own_errors() -> Iterator[None]:
+    """Let an error of ours, raised while a tensor was read, out of what onnx_ir wraps around it."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, LdmcError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None or cause is error:
+            raise
+        raise cause from error
 
 
 def _existing(path: Path) -> Path:

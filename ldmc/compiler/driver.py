@@ -22,11 +22,10 @@ from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import StageRecord
-from ldmc.ir import Component, Program, Stats
+from ldmc.ir import COMPONENTS, Component, Program, Stats
 from ldmc.passes.base import Pass
 from ldmc.targets.target import Target, load_target
 
-COMPONENTS = ("unet", "decoder")
 _TOOLS = (
     "torch",
     "diffusers",

@@ -96,7 +96,7 @@ def load_summary(path: str | Path) -> GraphSummary:
         raise UsageError(
             f"{path}: cannot be read: {error.strerror}", fix="give an ONNX file or a bundle"
         ) from error
-    except (DecodeError, ValueError, UnicodeDecodeError) as error:
+    except (DecodeError, ValueError) as error:
         raise _not_onnx(path) from error
     if not proto.ir_version or not proto.graph.output:
         raise _not_onnx(path)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ldmc.errors import PassError, UsageError
-from ldmc.ir import Component, Form, Network, TensorSpec
+from ldmc.ir import COMPONENTS, Component, Form, Network, TensorSpec
 from ldmc.passes.base import Context, Pass
 from ldmc.targets.target import Target
 
@@ -26,7 +26,6 @@ KINDS = ("norm", "softmax", "quantiser", "timestep")
 _NORMS = ("GroupNorm", "LayerNorm", "RMSNorm", "BatchNorm2d", "InstanceNorm2d")
 _QUANTISERS = ("NearestCode", "VectorQuantizer")
 _TIMESTEPS = ("Timesteps", "GaussianFourierProjection")
-_OWNERS = ("unet", "decoder")
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,10 @@ class Fp16(Pass):
     def __post_init__(self) -> None:
         for item in self.keep:
             owner, _, path = item.partition("/")
-            if item not in (*KINDS, "none") and not (owner in _OWNERS and path):
+            if item not in (*KINDS, "none") and not (owner in COMPONENTS and path):
                 raise ValueError(
                     f"keep={item}: expected none, one of {', '.join(KINDS)}, or COMPONENT/module.path "
-                    f"with COMPONENT {' or '.join(_OWNERS)}"
+                    f"with COMPONENT {' or '.join(COMPONENTS)}"
                 )
 
     def objection(self, target: Target) -> str:

@@ -46,6 +46,8 @@ def parameter(
                 if np.isfinite(largest) and np.isinf(part.dtype.type(largest)):
                     raise _out_of_range(component, key, dtype, float(largest))
             start += chunk.size
+        if start != values.size:
+            raise PassError(f"{component}: {key} has {values.size} elements, its weights gave {start}")
         return ir.tensor(values.reshape(sides), name=key)
 
     return ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(sides), name=key)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ldmc.errors import UsageError
+from ldmc.ir import COMPONENTS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,7 +73,6 @@ _ENGINES = ("onnxruntime-cpu",)
 _PRECISIONS = ("float32", "float16", "int8")
 # What the `fp16` pass can keep by kind; a `COMPONENT/module.path` may stand beside these.
 ISLANDS = ("norm", "softmax", "quantiser", "timestep")
-_COMPONENTS = ("unet", "decoder")
 
 
 def target_names() -> list[str]:
@@ -125,8 +125,8 @@ def _parse(content: bytes, where: str) -> Target:
         if "/" not in str(island):
             _one_of(where, "fp32_islands", island, ISLANDS)
     for component in data["pipelines"]:
-        _one_of(where, "pipelines", component, _COMPONENTS)
-    for table, keys in (("pipelines", _COMPONENTS), ("requirements", ("python", *data["requirements"]))):
+        _one_of(where, "pipelines", component, COMPONENTS)
+    for table, keys in (("pipelines", COMPONENTS), ("requirements", ("python", *data["requirements"]))):
         for key in keys:
             _check(f"{where}: {table}", data[table], key, str)
     lists = {key: tuple(data[key]) for key in ("precisions", "fp32_islands")}

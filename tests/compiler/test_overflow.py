@@ -244,11 +244,7 @@ def test_an_overflow_is_named_with_what_cures_it_and_that_does(
     "module",
     [
         "mid_block.resnets.0.conv1",
-        # so small that it is written into the graph file, where onnx_ir wraps the error
-        pytest.param(
-            "conv_in",
-            marks=pytest.mark.xfail(strict=True, reason="BundleWriter lets onnx_ir's SerdeError out"),
-        ),
+        "conv_in",  # so small that it is written into the graph file, where onnx_ir wraps the error
     ],
 )
 def test_a_weight_beyond_fp16_fails_the_build_itself(
