@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,8 +57,6 @@ def full_build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FullBuild]:
             done = limit.run(command, folder)
         limited = True
     except NoCgroup:
-        import subprocess
-
         done, limited = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False), False
     assert done.returncode == 0, f"exit {done.returncode} (a kill is -9): {done.stderr[-2000:]}"
     yield FullBuild(folder / "full.ldmc", json.loads(done.stdout), limited)
@@ -104,3 +103,26 @@ def test_onnxsim_on_the_whole_model_needs_more(full_build: FullBuild) -> None:
     fold = next(stage for stage in full_build.result["stages"] if stage["stage"] == "03-fold")
     before = next(stage for stage in full_build.result["stages"] if stage["stage"] == "02-onnx")
     assert fold["peak_rss_bytes"] - before["peak_rss_bytes"] < fold["bytes_before"] / 2
+
+
+LOAD = """
+import sys
+from ldmc.runtime import load, memory
+with load(sys.argv[1]) as pipeline:
+    print(memory.private_bytes(), *pipeline.remarks)
+"""
+
+
+def test_weights_of_the_fp32_model_stay_mapped(tmp_path: Path) -> None:
+    """After the first load has saved the optimised graph, loading takes no private memory for 1.05 GiB of weights."""
+    bundle = tmp_path / "fp32.ldmc"
+    build = f"build --target cpu --random-weights -o {bundle}"
+    subprocess.run([sys.executable, "-m", "ldmc", *build.split()], check=True, capture_output=True)
+    outputs = [
+        subprocess.run([sys.executable, "-c", LOAD, str(bundle)], check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    ]
+    for output in outputs:
+        private, remarks = output.split(maxsplit=1)
+        assert int(private) < 150 * 2**20
+        assert remarks.strip() == "the weights are random placeholders: every picture is noise"

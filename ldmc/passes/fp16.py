@@ -121,9 +121,11 @@ def _cast(net: Any, roots: dict[str, Any]) -> None:
             module.register_forward_hook(lambda _module, _args, output: _to(output, torch.float16))
         if path in roots or path.startswith(inside):
             continue
-        for name, parameter in module.named_parameters(recurse=False):
+        own = list(module.named_parameters(recurse=False))
+        for name, parameter in own:
             half = torch.empty(parameter.shape, dtype=torch.float16)
             setattr(module, name, torch.nn.Parameter(half, requires_grad=False))
+        if own:
             module.register_forward_pre_hook(_caster(torch.float16), with_kwargs=True)
 
 
