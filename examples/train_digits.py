@@ -2,7 +2,7 @@
 
 Everything is trained from scratch on the 8x8 handwritten digits that scikit-learn ships, on one CPU
 thread and from fixed seeds, so that two runs on one machine write the same weights. The result is a
-diffusers `LDMPipeline`: a VQ autoencoder (32x32x3 images, 8x8x3 latents), a UNet trained to predict the
+diffusers `LDMPipeline`: a VQ autoencoder (32x32x3 images, 4x4x3 latents), a UNet trained to predict the
 noise in its latents, and a DDIM scheduler. `TRAINING.json` beside the weights records the run.
 
     python examples/train_digits.py [--output DIR] [--quick]
@@ -43,14 +43,14 @@ class Settings:
     sample_seed: int = 977
     samples: int = 200
     sample_steps: int = 20
-    codes: int = 256
+    codes: int = 512
     plain_steps: int = 400
     quantised_steps: int = 700
     autoencoder_batch: int = 16
     autoencoder_rate: float = 2e-3
     codebook_weight: float = 0.1
-    unet_steps: int = 3200
-    unet_batch: int = 32
+    unet_steps: int = 7000
+    unet_batch: int = 64
     unet_rate: float = 1e-3
     unet_matrix_rate: float = 0.02
     unet_warmup: int = 50
@@ -89,9 +89,9 @@ def load_images() -> torch.Tensor:
 def new_autoencoder(codes: int) -> VQModel:
     """Two downsamplings and few channels: the digits are easy, the UNet should carry the weight."""
     return VQModel(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 16, 32, 64),
         norm_num_groups=8,
         latent_channels=3,
         vq_embed_dim=3,
@@ -102,7 +102,7 @@ def new_autoencoder(codes: int) -> VQModel:
 
 def new_unet() -> UNet2DModel:
     return UNet2DModel(
-        sample_size=8,
+        sample_size=4,
         in_channels=3,
         out_channels=3,
         block_out_channels=(64, 64),
@@ -146,7 +146,7 @@ def encode_all(vqvae: VQModel, images: torch.Tensor) -> torch.Tensor:
 
 def start_codebook(vqvae: VQModel, images: torch.Tensor, seed: int) -> None:
     """Put the codes where the encoder's outputs are: codes started at random mostly stay unused."""
-    vectors = encode_all(vqvae, images[::4]).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
+    vectors = encode_all(vqvae, images[::2]).permute(0, 2, 3, 1).reshape(-1, 3).numpy()
     clusters = KMeans(vqvae.config.num_vq_embeddings, n_init=1, max_iter=30, random_state=seed).fit(vectors)
     vqvae.quantize.embedding.weight.data.copy_(torch.from_numpy(clusters.cluster_centers_))
 

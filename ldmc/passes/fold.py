@@ -53,7 +53,7 @@ class Fold(Pass):
         parameters.fold(model, allowance - (constant_bytes(model) - before))
         merged = qkv.merge(model)
         if merged:
-            context.remark(f"{merged} groups of projections merged")
+            context.remark(f"groups of projections merged into one: {merged}")
         grown = constant_bytes(model) - before
         if grown > allowance:
             raise PassError(

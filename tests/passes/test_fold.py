@@ -56,7 +56,7 @@ def wire(model: ir.Model) -> bytes:
 def block_folded(exported: Exported) -> Component:
     component = exported(18)
     model, remarks = folded(component)
-    assert remarks == ["1 groups of projections merged"]
+    assert remarks == ["groups of projections merged into one: 1"]
     return component.evolve(payload=model)
 
 
