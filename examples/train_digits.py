@@ -87,7 +87,7 @@ def load_images() -> torch.Tensor:
 
 
 def new_autoencoder(codes: int) -> VQModel:
-    """Two downsamplings and few channels: the digits are easy, the UNet should carry the weight."""
+    """Three downsamplings and few channels: the digits are easy, the UNet should carry the weight."""
     return VQModel(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
