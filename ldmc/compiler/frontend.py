@@ -25,10 +25,8 @@ from ldmc.ir import Component, Form, Network, Program, WeightSource
 DEFAULT_MODEL = "ldm-celebahq-256"
 # Preset -> the hub id that has its weights.
 PRESETS = {"ldm-celebahq-256": "CompVis/ldm-celebahq-256"}
-_THREE_WAYS = (
-    "give a folder with weights (--model DIR), a hub id whose weights can be fetched (--model owner/name), "
-    "or ask for placeholder weights (--random-weights)"
-)
+_REAL_WEIGHTS = "give a folder with weights (--model DIR), a hub id whose weights can be fetched (--model owner/name)"
+_THREE_WAYS = f"{_REAL_WEIGHTS}, or ask for placeholder weights (--random-weights)"
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
         return _open_default(request, warn)
     named = request.model
     if named in PRESETS:
-        opened = _open_preset(named, with_weights=request.random_seed is None)
+        opened = _open_named_preset(named, with_weights=request.random_seed is None)
     elif Path(named).is_dir():
         opened = _opened(Path(named).resolve().name, "folder", Path(named))
     elif hub.is_hub_id(named):
@@ -129,10 +127,17 @@ def _open_default(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
             raise ModelError(f"no weights for {DEFAULT_MODEL}: {error.message}", fix=_THREE_WAYS) from error
         warn(
             f"PLACEHOLDER WEIGHTS: {error.message}. The build goes on with random weights: sizes and speeds are "
-            "real, pictures are noise. For real weights "
-            + _THREE_WAYS.removesuffix(", or ask for placeholder weights (--random-weights)")
+            f"real, pictures are noise. For real weights {_REAL_WEIGHTS}."
         )
         return _open_preset(DEFAULT_MODEL, with_weights=False)
+
+
+def _open_named_preset(name: str, *, with_weights: bool) -> Opened:
+    """A preset asked for by name: no weights, no build."""
+    try:
+        return _open_preset(name, with_weights=with_weights)
+    except ModelError as error:
+        raise ModelError(f"model {name!r} has no weights: {error.message}", fix=_THREE_WAYS) from error
 
 
 def _open_preset(name: str, *, with_weights: bool) -> Opened:
