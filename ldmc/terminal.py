@@ -21,6 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ldmc.ir import COMPONENTS
 from ldmc.passes import TABLE, pass_class
 from ldmc.targets.target import Target
 
@@ -85,7 +86,7 @@ def stage_table(name: str, records: list[StageRecord], write: Written) -> Table:
             _arrow(before.nodes, after.nodes),
             f"{after.params / 1e6:.2f}",
             f"{after.bytes / _MIB:.1f}",
-            f"{after.macs / 1e9:.1f}" if after.macs is not None else "-",
+            f"{after.macs / 1e9:.4g}" if after.macs is not None else "-",
         )
     table.add_row(
         "write",
@@ -175,7 +176,9 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
     console.print(f"files    {len(manifest['files'])}, {total / _MIB:.1f} MiB", highlight=False)
     needs = ", ".join(f"{name} {version}" for name, version in manifest["requirements"]["packages"].items())
     console.print(f"needs    python {manifest['requirements']['python']}, {needs}", highlight=False)
-    for name, component in manifest["components"].items():
+    components = manifest["components"]
+    for name in (*COMPONENTS, *sorted(set(components) - set(COMPONENTS))):
+        component = components[name]
         stats = component["stats"]
         console.print(f"\n[bold]{name}[/]  {escape(manifest['pipeline'][name])}", highlight=False)
         for side in ("inputs", "outputs"):
@@ -184,7 +187,7 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
                     f"  {side[:-1]:7} {spec['name']}  {spec['dtype']}{escape(str(spec['shape']))}",
                     highlight=False,
                 )
-        gmac = f", {stats['macs'] / 1e9:.1f} GMAC" if stats["macs"] is not None else ""
+        gmac = f", {stats['macs'] / 1e9:.4g} GMAC" if stats["macs"] is not None else ""
         counted = f"{stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB"
         console.print(f"  {counted}{gmac}", highlight=False)
 
