@@ -177,7 +177,8 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
     needs = ", ".join(f"{name} {version}" for name, version in manifest["requirements"]["packages"].items())
     console.print(f"needs    python {manifest['requirements']['python']}, {needs}", highlight=False)
     components = manifest["components"]
-    for name in (*COMPONENTS, *sorted(set(components) - set(COMPONENTS))):
+    known = [name for name in COMPONENTS if name in components]
+    for name in (*known, *sorted(set(components) - set(known))):
         component = components[name]
         stats = component["stats"]
         console.print(f"\n[bold]{name}[/]  {escape(manifest['pipeline'][name])}", highlight=False)
