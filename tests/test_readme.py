@@ -15,7 +15,6 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^ {4}\$ ldmc (.+)$", README, flags=re.MULTILINE)
 SNIPPET = re.search(r"^ {4}from ldmc\.runtime import load.*?(?=^\S)", README, flags=re.MULTILINE | re.DOTALL)
-FULL_MODEL = "ldm-celebahq-256"
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +37,9 @@ def test_every_command_is_shown() -> None:
     assert shown == {"build", "run", "bench", "verify", "inspect", "diff", "passes", "targets"}
 
 
-def test_commands_on_the_small_model_run(workplace: Path) -> None:
+def test_the_commands_run(workplace: Path) -> None:
     for command in COMMANDS:
-        if FULL_MODEL not in command and "--random-weights" not in command:
-            run(command, workplace)
-
-
-@pytest.mark.full
-def test_commands_on_the_full_model_run(workplace: Path) -> None:
-    for command in COMMANDS:
-        if FULL_MODEL in command or "--random-weights" in command:
-            run(command, workplace)
+        run(command, workplace)
 
 
 def test_the_python_example_runs(workplace: Path) -> None:
