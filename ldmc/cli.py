@@ -6,10 +6,12 @@ one rule: with --json the result is one JSON object on stdout and everything els
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 
 import click
 
@@ -42,14 +44,41 @@ for _command in (build, run, bench, verify, inspect, diff, passes, targets):
     cli.add_command(_command)
 
 
+class _Stop(BaseException):
+    """SIGINT or SIGTERM came.
+
+    Not KeyboardInterrupt: once one of those has passed through exec() of a string, as torch's tracing does, CPython
+    ends the process by signal, whatever exit code it is given (see `unhandled_keyboard_interrupt` in its runtime).
+    """
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run a command, turn errors into one sentence and an exit code."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    signal.signal(signal.SIGTERM, _interrupt)
-    as_json, debug = "--json" in arguments, "--debug" in arguments
+    with _stoppable():
+        _run(arguments, as_json="--json" in arguments, debug="--debug" in arguments)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGINT and SIGTERM unwind the work, so that it cleans up after itself; an ignored signal stays ignored."""
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(_signal: int, _frame: object) -> None:
+    raise _Stop
+
+
+def _run(arguments: list[str], *, as_json: bool, debug: bool) -> None:
     try:
         cli.main(args=arguments, prog_name="ldmc", standalone_mode=False)
-    except (KeyboardInterrupt, click.Abort):
+    except (_Stop, KeyboardInterrupt, click.Abort):
         _fail(Interrupted("interrupted; nothing was left half-written"), as_json)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "ldmc"
@@ -87,10 +116,6 @@ def _fail(error: LdmcError, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(error.to_json(), indent=1))
     sys.exit(error.exit_code)
-
-
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -349,6 +349,8 @@ def test_an_interrupted_build_is_exit_130_and_leaves_nothing(
     process = subprocess.Popen(
         [sys.executable, "-m", "ldmc", "build", "--target", "cpu", *arguments, "--json"],
         cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # as from a terminal: under nohup or in the background of a script, SIGINT would be ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not list(output.glob(moment)):
