@@ -234,7 +234,7 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
 class Muon(torch.optim.Optimizer):
     """Momentum with orthogonalised steps (Jordan et al., 2024), for matrices and convolution kernels.
 
-    It needs less than half of Adam's steps here. torch's own Muon does not take convolution kernels.
+    torch's own Muon does not take convolution kernels.
     """
 
     def __init__(self, parameters: list[torch.nn.Parameter], lr: float, momentum: float = 0.95) -> None:
@@ -288,7 +288,8 @@ def train_unet(
         for stepper in (*optimizers, *schedules):
             stepper.step()
         decay = min(settings.ema_decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1.0 - decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(average.parameters()), list(unet.parameters()), 1.0 - decay)
         curve.add(step, loss.item())
     return average, curve.points
 
