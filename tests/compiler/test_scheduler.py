@@ -58,7 +58,8 @@ def test_the_presets_sample_like_diffusers(preset: str) -> None:
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"])
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
 def test_what_is_accepted_the_runtime_accepts(schedule: str, prediction: str) -> None:
-    DDIM(scheduler_section({"beta_schedule": schedule, "prediction_type": prediction}))
+    ours = DDIM(scheduler_section({"beta_schedule": schedule, "prediction_type": prediction}))
+    assert len(ours.timesteps(20)) == 20
 
 
 # configuration -> parts of the message

@@ -74,7 +74,9 @@ def test_options_cannot_be_changed_afterwards() -> None:
 
 
 def test_a_context_without_a_driver_drops_remarks() -> None:
-    Context(target()).remark("nobody hears this")
+    context = Context(target())
+    context.remark("nobody hears this")
+    assert context == Context(target())
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -228,6 +228,7 @@ def test_a_bias_wider_than_its_product_is_not_joined() -> None:
     weights = {"wq": (WIDTH, 1), "wk": (WIDTH, 1), "b": (WIDTH,)}
     model = attention(weights, body, {"y": WIDTH})
     qkv.merge(model)
+    assert counts(model)["Add"] == 2
     agree(attention(weights, body, {"y": WIDTH}), model)
 
 
