@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -23,11 +24,17 @@ class Form(enum.Enum):
     """What a component's payload is.
 
     TORCH: `Network`, a diffusers module without weights, and where they come from.
+    TORCHSCRIPT: `Script`, a traced and frozen module with its weights inside.
     ONNX: `onnx_ir.Model` whose large initializers are lazy: read, cast and folded only when written.
+    PARTS: `Chain` of ONNX components that run one after the other.
+    ENGINE: `Engines`, built here or described for the device to build.
     """
 
     TORCH = "torch"
+    TORCHSCRIPT = "torchscript"
     ONNX = "onnx"
+    PARTS = "onnx-parts"
+    ENGINE = "engine"
 
     def __str__(self) -> str:
         return self.value
@@ -133,3 +140,44 @@ class Network:
     module: Any
     mode: Any
     weights: WeightSource
+
+
+@dataclass(frozen=True)
+class Script:
+    """Payload of a TORCHSCRIPT component: `module`, a frozen `torch.jit.ScriptModule`, and the `network` it is of."""
+
+    module: Any
+    network: Network
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Payload of a PARTS component: one network cut into graphs that run in order.
+
+    parts: ONNX components `unet.0`, `unet.1`, ...; each reads the component's inputs and what parts before it give.
+        A value has one name in all of them. The component's outputs are outputs of some part.
+    finer: for each part, the smaller parts it can be replaced by (`unet.0.0`, ...), over the same weights; a part
+        that has none has an empty tuple, and no finer cut at all is ().
+    """
+
+    parts: tuple[Component, ...]
+    finer: tuple[tuple[Component, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Payload of an ENGINE component.
+
+    source: the ONNX or PARTS component that engines are made from, one for each part.
+    files: the engines built here, one for each part; () where the device has to build them.
+    recipe: how to build each part on the device, by the part's name: the manifest's `ladder` (see
+        `ldmc.runtime.finish`); empty where `files` are there.
+    reports: what TensorRT said of each engine: layers, weights and activation bytes, seconds; in order of `files`.
+    embed: whether each engine is to be embedded in TorchScript, too.
+    """
+
+    source: Component
+    files: tuple[Path, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    reports: tuple[Mapping[str, Any], ...] = ()
+    embed: bool = False

@@ -422,7 +422,7 @@ BUNDLES: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...], str]] =
         "build the bundle again",
     ),
     "newer schema": (
-        manifest(schema_version=2), 1, ("has schema_version 2; this runtime reads up to 1",), "upgrade ldmc",
+        manifest(schema_version=3), 1, ("has schema_version 3; this runtime reads up to 2",), "upgrade ldmc",
     ),
     "no schema": (without_key("schema_version"), 1, ("has no schema_version",), "build the bundle again"),
     "missing key": (without_key("components"), 1, ("lacks the key components",), "build the bundle again"),

@@ -20,7 +20,7 @@ import ldmc as package
 from ldmc.cli import cli
 from ldmc.compiler.verify import ComponentResult, VerifyReport
 from ldmc.passes import TABLE
-from ldmc.targets.target import target_names
+from ldmc.targets.reader import target_names
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]

@@ -15,22 +15,19 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ldmc import runtime
+from ldmc.artifacts import graphs
 from ldmc.errors import BundleError, LdmcError
 from ldmc.runtime.digest import sha256_of_file
 from ldmc.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-_ALIGNMENT_BYTES = 4096  # a page: weights can be mapped straight from the file
-_INLINE_BYTES = 1024  # smaller tensors stay in the graph file
-_IN_FLIGHT_BYTES = 64 * 2**20  # tensors being read, cast and written at one time
 
 
 class BundleWriter:
@@ -76,33 +73,45 @@ class BundleWriter:
         Raises:
             BundleError: the disk is too small or full. PassError: a weight cannot be represented.
         """
-        import onnx_ir as ir
+        self.add_onnx_parts({relative: model}, f"{relative}.data", role, advance)
 
-        file = self.folder / relative
-        needed = sum(
-            value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value
-        )
+    def add_onnx_parts(
+        self, models: Mapping[str, ir.Model], data: str, role: str, advance: Callable[[int], None]
+    ) -> None:
+        """Stream several graphs that share their weights: each tensor is written once, to `data` in the same folder.
+
+        models: path in the bundle -> graph. `advance` is told bytes written.
+
+        Raises:
+            BundleError: the disk is too small or full. PassError: a weight cannot be represented.
+        """
+        folder = self.folder / Path(data).parent
         with writing(self.path), _own_errors():
+            folder.mkdir(parents=True, exist_ok=True)
+            stored = graphs.store(models.values(), folder, Path(data).name, advance)
+            for relative, model in models.items():
+                graphs.save(model, stored, self.folder / relative)
+                self._roles[relative] = role
+        self._roles[data] = "weights" if role == "graph" else role
+
+    def add_file(self, relative: str, role: str, save: Callable[[Path], None]) -> None:
+        """A file that `save` writes to the path it is given."""
+        file = self.folder / relative
+        with writing(self.path):
             file.parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(file.parent).free
-            if needed > free:
-                raise BundleError(
-                    f"{relative} needs {needed / 2**20:.0f} MiB, {self.path.parent} has {free / 2**20:.0f} MiB free",
-                    fix="free some space, or write elsewhere with -o",
-                )
-            ir.save(
-                model,
-                file,
-                external_data=f"{file.name}.data",
-                size_threshold_bytes=_INLINE_BYTES,
-                alignment=_ALIGNMENT_BYTES,
-                align_threshold=_ALIGNMENT_BYTES,
-                max_workers=os.cpu_count(),
-                max_in_flight_bytes=_IN_FLIGHT_BYTES,
-                callback=lambda tensor, _: advance(tensor.nbytes),
-            )
+            save(file)
         self._roles[relative] = role
-        self._roles[f"{relative}.data"] = "weights" if role == "graph" else role
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """An empty folder on the bundle's disk, gone when the context ends."""
+        folder = self.folder / ".scratch"
+        with writing(self.path):
+            folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def add_json(self, data: Any, relative: str, role: str) -> None:
         """Write `data` as JSON with sorted keys."""

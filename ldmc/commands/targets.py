@@ -17,7 +17,7 @@ def targets(name: str | None, as_json: bool) -> None:
     Example:
       ldmc targets cpu
     """
-    from ldmc.targets.target import load_target, target_names
+    from ldmc.targets.reader import load_target, target_names
     from ldmc.terminal import print_targets
 
     found = [load_target(n) for n in ([name] if name else target_names())]

@@ -17,14 +17,16 @@ from typing import Any, Protocol
 
 import ldmc
 from ldmc.artifacts.bundle import BundleWriter, check_output
+from ldmc.compiler import emit
 from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, open_model, read_program
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import StageRecord
-from ldmc.ir import COMPONENTS, Component, Program, Stats
+from ldmc.ir import COMPONENTS, Component, Form, Program, Stats
 from ldmc.passes.base import Pass
-from ldmc.targets.target import Target, load_target
+from ldmc.targets.reader import load_target
+from ldmc.targets.target import Target
 
 _TOOLS = (
     "torch",
@@ -132,18 +134,20 @@ def build(
         records: list[StageRecord] = []
         writes: dict[str, Written] = {}
         entries: dict[str, Any] = {}
+        pending: list[dict[str, Any]] = []
         with BundleWriter(output, force=request.force) as bundle:
             for component in program.components:
                 steps = pipelines[component.name]
-                lowered = _lower(
-                    component, steps, target, records, bundle, progress, request.keep_intermediates
-                )
-                writes[component.name] = _write(lowered, bundle, progress)
-                own = [record for record in records if record.component == component.name]
-                entries[component.name] = _component_entry(lowered, own[-1].after.stats)
+                with bundle.scratch() as scratch:
+                    lowered = _lower(component, steps, target, records, bundle, progress, request, scratch)
+                    own = [record for record in records if record.component == component.name]
+                    writes[component.name], entries[component.name] = _write(
+                        lowered, own[-1].after.stats, bundle, progress
+                    )
+                pending += emit.finish_steps(lowered)
                 progress.component_done(component.name, own, writes[component.name])
             with progress.stage("finish bundle", None), measured() as finishing:
-                bundle.complete(_manifest(program, target, pipelines, entries, records))
+                bundle.complete(_manifest(program, target, pipelines, entries, records, pending))
             if approve is not None:
                 with progress.stage("verify against PyTorch", None):
                     approve(bundle.folder)
@@ -175,18 +179,19 @@ def _lower(
     records: list[StageRecord],
     bundle: BundleWriter,
     progress: Progress,
-    keep: bool,
+    request: BuildRequest,
+    scratch: Path,
 ) -> Component:
     """Run the passes of one component; records and reports are added as stages end."""
     from ldmc.compiler.lower import lower
 
-    stages = lower(component, steps, target, first_number=len(records) + 1)
+    stages = lower(component, steps, target, first_number=len(records) + 1, scratch=scratch)
     for step in steps:
         with progress.stage(f"{component.name}: {step.name}", None):
             component, record = next(stages)
         records.append(record)
         bundle.add_json(record.report(), f"reports/{record.stage}.json", "report")
-        if keep and record.after.graph is not None:
+        if request.keep_intermediates and component.form is Form.ONNX:
             bundle.add_onnx(
                 component.payload, f"intermediate/{record.stage}/model.onnx", "intermediate", _ignore
             )
@@ -197,25 +202,15 @@ def _ignore(_: int) -> None:
     """Progress of what is not worth a bar."""
 
 
-def _write(component: Component, bundle: BundleWriter, progress: Progress) -> Written:
-    """Stream one component's graph and weights into the bundle."""
-    initializers = component.payload.graph.initializers.values()
-    total = sum(value.const_value.nbytes for value in initializers if value.const_value)
+def _write(
+    component: Component, stats: Stats, bundle: BundleWriter, progress: Progress
+) -> tuple[Written, dict[str, Any]]:
+    """Stream one component into the bundle; its section of the manifest."""
+    total = emit.weight_bytes(component)
     gc.collect()  # what tracing left behind
     with progress.stage(f"{component.name}: write weights", total) as advance, measured() as reading:
-        bundle.add_onnx(component.payload, f"{component.name}/model.onnx", "graph", advance)
-    return Written(total, reading)
-
-
-def _component_entry(component: Component, stats: Stats) -> dict[str, Any]:
-    """The manifest's section of one component."""
-    return {
-        "form": str(component.form),
-        "file": f"{component.name}/model.onnx",
-        "inputs": [spec.to_json() for spec in component.inputs],
-        "outputs": [spec.to_json() for spec in component.outputs],
-        "stats": stats.to_json(),
-    }
+        parts = emit.write(component, bundle, advance)
+    return Written(total, reading), emit.manifest_entry(component, parts, stats)
 
 
 def _manifest(
@@ -224,6 +219,7 @@ def _manifest(
     pipelines: dict[str, list[Pass]],
     entries: dict[str, Any],
     records: list[StageRecord],
+    pending: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The manifest, less what the writer adds."""
     packages = {name: version for name, version in target.requirements.items() if name != "python"}
@@ -236,7 +232,25 @@ def _manifest(
         "stages": [record.manifest_entry() for record in records],
         "requirements": {"python": target.requirements["python"], "packages": packages},
         "scheduler": dict(program.scheduler),
+        "load": target.load,
+        "finish": _finish(target, pending),
         "toolchain": _toolchain(),
+    }
+
+
+def _finish(target: Target, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is left to do on the device, and what device that must be; empty where nothing is."""
+    if not steps:
+        return {}
+    return {
+        "device": {
+            "arch": target.arch,
+            "compute_capability": target.gpu.compute_capability if target.gpu else "",
+            "l4t": target.toolchain.get("l4t", ""),
+            "tensorrt": target.requirements["tensorrt"],
+        },
+        "libraries_bytes": target.memory.libraries_bytes if target.memory else 0,
+        "steps": steps,
     }
 
 

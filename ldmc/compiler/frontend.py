@@ -25,7 +25,9 @@ from ldmc.ir import Component, Form, Network, Program, WeightSource
 DEFAULT_MODEL = "ldm-celebahq-256"
 # Preset -> the hub id that has its weights.
 PRESETS = {"ldm-celebahq-256": "CompVis/ldm-celebahq-256"}
-_REAL_WEIGHTS = "give a folder with weights (--model DIR), a hub id whose weights can be fetched (--model owner/name)"
+_REAL_WEIGHTS = (
+    "give a folder with weights (--model DIR), a hub id whose weights can be fetched (--model owner/name)"
+)
 _THREE_WAYS = f"{_REAL_WEIGHTS}, or ask for placeholder weights (--random-weights)"
 
 
@@ -120,7 +122,9 @@ def _open_default(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     try:
         opened = _open_preset(DEFAULT_MODEL, with_weights=True)
         if opened.weights is None:
-            raise ModelError(f"{PRESETS[DEFAULT_MODEL]!r} has no weight files on the hub, or none in its cache")
+            raise ModelError(
+                f"{PRESETS[DEFAULT_MODEL]!r} has no weight files on the hub, or none in its cache"
+            )
         return opened
     except ModelError as error:
         if request.require_weights:

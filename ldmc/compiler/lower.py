@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ldmc.compiler.meter import measured
@@ -14,9 +15,11 @@ from ldmc.targets.target import Target
 
 
 def lower(
-    component: Component, passes: list[Pass], target: Target, first_number: int
+    component: Component, passes: list[Pass], target: Target, first_number: int, scratch: Path
 ) -> Iterator[tuple[Component, StageRecord]]:
     """Apply `passes` in order; after each, the component as it now is and the record of the stage.
+
+    scratch: folder in which each stage gets one for its files.
 
     Raises:
         PassError: a pass failed, or changed the component's inputs or outputs.
@@ -24,8 +27,10 @@ def lower(
     before = snapshot(component)
     for number, step in enumerate(passes, start=first_number):
         remarks: list[str] = []
+        own = scratch / f"{number:02d}-{step.name}"
+        own.mkdir()
         with measured() as reading:
-            lowered = _run(step, component, Context(target, remarks.append))
+            lowered = _run(step, component, Context(target, remarks.append, own))
         check_io(component, lowered, step.name)
         after = snapshot(lowered)
         record = StageRecord(
@@ -33,7 +38,7 @@ def lower(
             component.name,
             step.name,
             str(step),
-            "done",
+            _status(lowered),
             before,
             after,
             reading.seconds,
@@ -42,6 +47,12 @@ def lower(
         )
         component, before = lowered, after
         yield component, record
+
+
+def _status(component: Component) -> str:
+    """`pending` where the device has to do the work."""
+    waits = component.form is Form.ENGINE and not component.payload.files
+    return "pending" if waits else "done"
 
 
 def _run(step: Pass, component: Component, context: Context) -> Component:

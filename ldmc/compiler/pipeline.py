@@ -14,7 +14,11 @@ from ldmc.passes.base import Pass
 from ldmc.targets.target import Target
 
 # Forms that each engine of a target can run.
-RUNNABLE = {"onnxruntime-cpu": (Form.ONNX,)}
+RUNNABLE = {
+    "onnxruntime-cpu": (Form.ONNX, Form.PARTS, Form.TORCHSCRIPT),
+    "tensorrt": (Form.ENGINE, Form.ONNX, Form.PARTS, Form.TORCHSCRIPT),
+    "tensorrt-rtx": (Form.ENGINE, Form.ONNX, Form.PARTS, Form.TORCHSCRIPT),
+}
 
 
 def checked_pipeline(text: str, target: Target) -> list[Pass]:
@@ -35,7 +39,7 @@ def checked_pipeline(text: str, target: Target) -> list[Pass]:
         if objection := step.objection(target):
             raise SpecError(f"pass {step.name!r}: {objection}", text=text, position=item.position)
         seen[step.name] = item
-        form = step.produces
+        form = step.gives(form)
     if form not in RUNNABLE[target.engine]:
         wanted = " or ".join(str(f) for f in RUNNABLE[target.engine])
         raise SpecError(

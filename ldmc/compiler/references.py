@@ -195,7 +195,7 @@ def _final(bundle: Path, name: str, stages: list[_Stage], components: Mapping[st
     own = [stage for stage in stages if stage.component == name]
     if own and own[-1].graph is not None:
         return _from_report(bundle, own[-1])
-    file = bundle / components[name]["file"]
+    file = bundle / components[name]["parts"][0]["file"]
     if components[name]["form"] != "onnx" or not file.is_file():
         raise UsageError(
             f"{bundle}: {name} has no graph to compare (form {components[name]['form']})",

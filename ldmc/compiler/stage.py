@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ldmc.compiler.graph import GraphSummary, summarise
@@ -21,6 +21,8 @@ class Snapshot:
 
 def snapshot(component: Component) -> Snapshot:
     """Count a component without running it or reading a weight."""
+    if component.form is Form.ENGINE:
+        return replace(snapshot(component.payload.source), form=Form.ENGINE)
     if component.form is Form.ONNX:
         graph = summarise(component.payload)
         assert graph.stats is not None

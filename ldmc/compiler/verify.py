@@ -27,7 +27,7 @@ from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
 from ldmc.runtime import load
 from ldmc.runtime.manifest import Manifest, check_files
-from ldmc.targets.target import load_target
+from ldmc.targets.reader import load_target
 
 # What each dtype must reach: SNR of a component and PSNR of the image, in dB.
 NEEDED_SNR_DB = {"float32": 60.0, "float16": 30.0}
@@ -186,7 +186,9 @@ def _compare(
     """Run both sides; the reference's components are loaded one at a time."""
     from diffusers import DDIMScheduler
 
-    scheduler: Any = DDIMScheduler(**{key: value for key, value in program.scheduler.items() if key != "type"})
+    scheduler: Any = DDIMScheduler(
+        **{key: value for key, value in program.scheduler.items() if key != "type"}
+    )
     last = scheduler.config.num_train_timesteps - 1
     unet = _reference(opened, program, "unet")
     calls = [round(fraction * last) for fraction in _TIMESTEPS]
@@ -244,10 +246,10 @@ def _overflow(bundle: Path, manifest: Manifest, program: Program, latent: Any) -
     """What overflows and the `keep=` that cures it; two empty strings where nothing does."""
     for component in program.components:
         entry = manifest.components[component.name]
-        if entry.inputs[0].dtype != "float16":
+        if entry.inputs[0].dtype != "float16" or entry.form != "onnx":
             continue
         inputs = [_input(spec, latent, program) for spec in entry.inputs]
-        found = find_overflow(component.name, bundle / entry.file, inputs)
+        found = find_overflow(component.name, bundle / entry.parts[0].file, inputs)
         if found is None:
             continue
         text = manifest.data["pipeline"][component.name]
@@ -281,8 +283,8 @@ def _cure(
 
     def retry(keep: tuple[str, ...]) -> Overflow | None:
         changed = [replace(step, keep=keep) if isinstance(step, Fp16) else step for step in steps]
-        *_, (lowered, _) = lower(component, changed, target, first_number=1)
         with tempfile.TemporaryDirectory(prefix="ldmc-") as folder:
+            *_, (lowered, _) = lower(component, changed, target, first_number=1, scratch=Path(folder))
             file = Path(folder) / "model.onnx"
             ir.save(lowered.payload, file, external_data="model.onnx.data")
             return find_overflow(name, file, inputs)

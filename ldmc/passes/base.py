@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ldmc.ir import Component, Form
@@ -23,17 +24,22 @@ def _silent(_: str) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """What a pass may know beside its component: the target, and how to tell the driver a remark."""
+    """What a pass may know beside its component.
+
+    target: what is compiled for. remark: tells the driver something worth knowing.
+    scratch: an empty folder for this stage's files, on the disk of the bundle; gone when the bundle is complete.
+    """
 
     target: Target
     remark: Callable[[str], None] = field(default=_silent)
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True)
 class Pass(ABC):
     """One lowering step. Subclasses add their options as fields, all with defaults.
 
-    name: what users type. requires: forms it takes. produces: the form it gives.
+    name: what users type. requires: forms it takes. produces: the form it gives, or None for the form it took.
     runs_on: `host`, or `device` for a step that is recorded as pending.
     tools: importable packages it needs on the machine that runs it.
     summary: one line for `ldmc passes`.
@@ -42,13 +48,17 @@ class Pass(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     requires: ClassVar[tuple[Form, ...]]
-    produces: ClassVar[Form]
+    produces: ClassVar[Form | None]
     runs_on: ClassVar[str] = "host"
     tools: ClassVar[tuple[str, ...]] = ()
 
     def objection(self, target: Target) -> str:
         """Why this pass, with these options, cannot serve `target`; empty where it can."""
         return ""
+
+    def gives(self, form: Form) -> Form:
+        """The form this pass gives for a component in `form`."""
+        return self.produces or form
 
     @abstractmethod
     def run(self, component: Component, context: Context) -> Component:

@@ -12,13 +12,14 @@ import os
 from .digest import sha256_of_file
 from .errors import BundleProblem
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 REBUILD = "build the bundle again with `ldmc build`, or copy it again whole"
 SHOWN_PROBLEMS = 5
 
 _KEYS = (("name", str), ("target", str), ("components", dict), ("scheduler", dict), ("files", list))
-_COMPONENT_KEYS = (("form", str), ("file", str), ("inputs", list), ("outputs", list))
+_COMPONENT_KEYS = (("form", str), ("parts", list), ("inputs", list), ("outputs", list))
+_PART_KEYS = (("name", str), ("form", str), ("file", str), ("inputs", list), ("outputs", list))
 _TENSOR_KEYS = (("name", str), ("dtype", str), ("shape", list))
 _FILE_KEYS = (("path", str), ("bytes", int), ("sha256", str))
 _JSON_NAMES = {str: "a string", dict: "an object", list: "a list", int: "an integer"}
@@ -36,23 +37,40 @@ class Tensor(object):
         return "%s %s%s" % (self.name, self.dtype, list(self.shape))
 
 
+class PartEntry(object):
+    """One file that runs: `name` (`unet` or `unet.0`), `form` (its engine), `file` (relative to the bundle), `inputs`,
+    `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), and `ops`: operators of the
+    component it is of (type -> count)."""
+
+    def __init__(self, data, ops):
+        self.name = data["name"]
+        self.form = data["form"]
+        self.file = data["file"]
+        self.source = data.get("source") or ""
+        self.ops = ops
+        self.inputs = [Tensor(entry) for entry in data["inputs"]]
+        self.outputs = [Tensor(entry) for entry in data["outputs"]]
+
+
 class ComponentEntry(object):
-    """One component: `name`, `form`, `file` (relative to the bundle), `inputs`, `outputs`, `ops` (type -> count)."""
+    """One component: `name`, `form`, `parts` (PartEntry, in running order; tensors pass between them by name),
+    `inputs`, `outputs`, `ops` (type -> count)."""
 
     def __init__(self, name, data):
         self.name = name
         self.form = data["form"]
-        self.file = data["file"]
         self.inputs = [Tensor(entry) for entry in data["inputs"]]
         self.outputs = [Tensor(entry) for entry in data["outputs"]]
         self.ops = (data.get("stats") or {}).get("ops") or {}
+        self.parts = [PartEntry(part, self.ops) for part in data["parts"]]
 
 
 class Manifest(object):
     """A manifest that has every key the runtime reads.
 
     Attributes: `root` (bundle folder), `path` (of manifest.json), `data` (the whole JSON object), `name`, `target`,
-    `components` (name -> ComponentEntry), `scheduler` (dict), `files` (list of dicts: path, bytes, sha256, role).
+    `components` (name -> ComponentEntry), `scheduler` (dict), `files` (list of dicts: path, bytes, sha256, role),
+    `load` ("together" or "one-at-a-time"), `finish` (what is left to do on the device; {} where nothing ever was).
     """
 
     def __init__(self, root, data):
@@ -64,6 +82,8 @@ class Manifest(object):
         self.components = {name: ComponentEntry(name, entry) for name, entry in data["components"].items()}
         self.scheduler = data["scheduler"]
         self.files = data["files"]
+        self.load = data.get("load", "together")
+        self.finish = data.get("finish") or {}
 
     @property
     def placeholder_weights(self):
@@ -107,7 +127,8 @@ def read_manifest(path):
     for entry in manifest.files:
         manifest.file_path(entry["path"])
     for component in manifest.components.values():
-        manifest.file_path(component.file)
+        for part in component.parts:
+            manifest.file_path(part.file)
     return manifest
 
 
@@ -155,20 +176,33 @@ def _check_schema(data, where):
     version = data.get("schema_version")
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise BundleProblem("%s has no schema_version (found %r)" % (where, version), REBUILD)
+    if version < SCHEMA_VERSION:
+        message = "%s has schema_version %d, of an older ldmc; this runtime reads %d" % (where, version, SCHEMA_VERSION)
+        raise BundleProblem(message, REBUILD)
     if version > SCHEMA_VERSION:
         message = "%s has schema_version %d; this runtime reads up to %d" % (where, version, SCHEMA_VERSION)
         raise BundleProblem(message, "upgrade ldmc, or use the runtime inside the bundle")
     _check_keys(data, _KEYS, where, "")
     for name in sorted(data["components"]):
         entry = data["components"][name]
-        _check_keys(entry, _COMPONENT_KEYS, where, "components.%s" % name)
-        for side in ("inputs", "outputs"):
-            for index, tensor in enumerate(entry[side]):
-                place = "components.%s.%s[%d]" % (name, side, index)
-                _check_keys(tensor, _TENSOR_KEYS, where, place)
-                _check_shape(tensor["shape"], where, place)
+        place = "components.%s" % name
+        _check_keys(entry, _COMPONENT_KEYS, where, place)
+        _check_tensors(entry, where, place)
+        if not entry["parts"]:
+            raise BundleProblem("%s: %s.parts is empty" % (where, place), REBUILD)
+        for index, part in enumerate(entry["parts"]):
+            _check_keys(part, _PART_KEYS, where, "%s.parts[%d]" % (place, index))
+            _check_tensors(part, where, "%s.parts[%d]" % (place, index))
     for index, entry in enumerate(data["files"]):
         _check_keys(entry, _FILE_KEYS, where, "files[%d]" % index)
+
+
+def _check_tensors(entry, where, place):
+    for side in ("inputs", "outputs"):
+        for index, tensor in enumerate(entry[side]):
+            own = "%s.%s[%d]" % (place, side, index)
+            _check_keys(tensor, _TENSOR_KEYS, where, own)
+            _check_shape(tensor["shape"], where, own)
 
 
 def _check_keys(data, keys, where, place):

@@ -30,7 +30,7 @@ def test_what_a_build_writes_is_whole(bundle: Path) -> None:
     [
         "schema_version", "name", "source", "source.model", "source.config_sha256", "source.weights",
         "source.weights.seed", "requirements", "requirements.packages", "pipeline", "pipeline.decoder",
-        "components.unet.stats", "components.unet.stats.macs", "components.decoder.file", "files", "scheduler",
+        "components.unet.stats", "components.unet.stats.macs", "components.decoder.parts", "files", "scheduler",
     ],
 )  # fmt: skip
 def test_a_missing_key_is_named(bundle: Path, path: str) -> None:

@@ -137,12 +137,20 @@ def write_bundle(folder: Path, stages: dict[str, dict[str, str]]) -> Path:
         tensor = {"name": "input_0", "dtype": "float32", "shape": [1]}
         components[component] = {
             "form": "onnx",
-            "file": f"{component}/model.onnx",
+            "parts": [
+                {
+                    "name": component,
+                    "form": "onnx",
+                    "file": f"{component}/model.onnx",
+                    "inputs": [tensor],
+                    "outputs": [tensor],
+                }
+            ],
             "inputs": [tensor],
             "outputs": [tensor],
         }
     manifest = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "m",
         "target": "cpu",
         "components": components,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_ir as ir
+from pathlib import Path
+
 import pytest
 
 from ldmc.compiler.lower import check_io, lower
@@ -55,8 +57,8 @@ def negated(given: Component, context: Context) -> Component:
     )
 
 
-def test_each_stage_is_recorded() -> None:
-    first, second = lower(component(), [Doing(), Doing(negated)], target(), first_number=3)
+def test_each_stage_is_recorded(tmp_path: Path) -> None:
+    first, second = lower(component(), [Doing(), Doing(negated)], target(), first_number=3, scratch=tmp_path)
     (_, one), (last, two) = first, second
     assert (one.stage, two.stage) == ("03-doing", "04-doing")
     assert (one.component, one.name, one.status, one.remarks) == ("unet", "doing", "done", ())
@@ -67,50 +69,50 @@ def test_each_stage_is_recorded() -> None:
     assert last.payload.graph.num_nodes() == 3
 
 
-def test_no_passes_give_no_stages() -> None:
-    assert list(lower(component(), [], target(), first_number=1)) == []
+def test_no_passes_give_no_stages(tmp_path: Path) -> None:
+    assert list(lower(component(), [], target(), first_number=1, scratch=tmp_path)) == []
 
 
-def test_a_pass_runs_only_when_its_stage_is_asked_for() -> None:
+def test_a_pass_runs_only_when_its_stage_is_asked_for(tmp_path: Path) -> None:
     ran = []
 
     def note(given: Component, _: Context) -> Component:
         ran.append(given.name)
         return given
 
-    stages = lower(component(), [Doing(note)], target(), first_number=1)
+    stages = lower(component(), [Doing(note)], target(), first_number=1, scratch=tmp_path)
     assert not ran
     next(stages)
     assert ran == ["unet"]
 
 
-def test_an_unexpected_error_is_told_with_the_pass_and_component() -> None:
+def test_an_unexpected_error_is_told_with_the_pass_and_component(tmp_path: Path) -> None:
     def fail(*_: object) -> Component:
         raise RuntimeError("shape [3] is not [4]\nand a long traceback")
 
     with pytest.raises(
         PassError, match="pass 'doing' failed on unet: shape \\[3\\] is not \\[4\\]$"
     ) as caught:
-        list(lower(component(), [Doing(fail)], target(), first_number=1))
+        list(lower(component(), [Doing(fail)], target(), first_number=1, scratch=tmp_path))
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert "--debug" in caught.value.fix
 
 
-def test_an_error_without_words_is_told_by_its_name() -> None:
+def test_an_error_without_words_is_told_by_its_name(tmp_path: Path) -> None:
     def fail(*_: object) -> Component:
         raise ZeroDivisionError
 
     with pytest.raises(PassError, match="failed on unet: ZeroDivisionError"):
-        list(lower(component(), [Doing(fail)], target(), first_number=1))
+        list(lower(component(), [Doing(fail)], target(), first_number=1, scratch=tmp_path))
 
 
 @pytest.mark.parametrize("error", [UsageError("no such module", fix="f"), KeyboardInterrupt(), MemoryError()])
-def test_known_errors_and_interrupts_pass_through(error: BaseException) -> None:
+def test_known_errors_and_interrupts_pass_through(error: BaseException, tmp_path: Path) -> None:
     def fail(*_: object) -> Component:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        list(lower(component(), [Doing(fail)], target(), first_number=1))
+        list(lower(component(), [Doing(fail)], target(), first_number=1, scratch=tmp_path))
     assert caught.value is error
 
 
@@ -155,13 +157,13 @@ BROKEN_GRAPHS = {
 
 
 @pytest.mark.parametrize("case", BROKEN_GRAPHS)
-def test_a_graph_that_departs_from_its_component_is_refused(case: str) -> None:
+def test_a_graph_that_departs_from_its_component_is_refused(case: str, tmp_path: Path) -> None:
     text, side = BROKEN_GRAPHS[case]
     broken = component(text)
     with pytest.raises(PassError, match=f"pass 'doing' broke the {side}s of unet: .* instead of "):
         check_io(component(), broken, "doing")
     with pytest.raises(PassError):
-        list(lower(component(), [Doing(lambda *_: broken)], target(), first_number=1))
+        list(lower(component(), [Doing(lambda *_: broken)], target(), first_number=1, scratch=tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ldmc.errors import SpecError
 from ldmc.ir import Component, Form
 from ldmc.passes import TABLE, pass_class
 from ldmc.passes.base import Context, Pass
-from ldmc.targets.target import load_target, target_names
+from ldmc.targets.reader import load_target, target_names
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ldmc.compiler.lower import lower
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Component, Form, Network, TensorSpec
-from ldmc.targets.target import Target, load_target
+from ldmc.targets.reader import load_target
+from ldmc.targets.target import Target
 
 LATENT = TensorSpec("input_0", "float32", (1, 3, 8, 8))
 TIMESTEP = TensorSpec("input_1", "int64", (1,))

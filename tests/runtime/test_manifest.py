@@ -77,7 +77,7 @@ def test_a_missing_key(bundle, key):
     assert "lacks the key %s" % key in _problem(bundle).message
 
 
-@pytest.mark.parametrize("key", ["form", "file", "inputs", "outputs"])
+@pytest.mark.parametrize("key", ["form", "parts", "inputs", "outputs"])
 def test_a_missing_key_of_a_component(bundle, key):
     _edit(bundle, lambda manifest: manifest["components"]["unet"].pop(key))
     assert "lacks the key components.unet.%s" % key in _problem(bundle).message

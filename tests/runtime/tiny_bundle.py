@@ -36,7 +36,7 @@ def make_bundle(root, batch=1, unet_scale=1.0, weights="checkpoint", runtime=Fal
     if runtime:
         shutil.copytree(RUNTIME, root / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
     manifest = {
-        "schema_version": 1, "name": "tiny", "target": "cpu", "components": components,
+        "schema_version": 2, "name": "tiny", "target": "cpu", "components": components,
         "source": {"model": "tiny", "weights": {"kind": weights, "seed": None, "files": []}},
         "requirements": {"python": ">=3.6", "packages": {"numpy": ">=1.13", "onnxruntime": ">=1.10"}},
         "scheduler": dict(SCHEDULER, **(scheduler or {})),
@@ -121,11 +121,12 @@ def _save(root, name, model):
     ops = {}
     for node in model.graph.node:
         ops[node.op_type] = ops.get(node.op_type, 0) + 1
-    return {
-        "form": "onnx", "file": "%s/model.onnx" % name, "stats": {"nodes": len(model.graph.node), "ops": ops},
+    tensors = {
         "inputs": [_tensor(value) for value in model.graph.input],
         "outputs": [_tensor(value) for value in model.graph.output],
     }
+    part = dict(tensors, name=name, form="onnx", file="%s/model.onnx" % name)
+    return dict(tensors, form="onnx", parts=[part], stats={"nodes": len(model.graph.node), "ops": ops})
 
 
 def _tensor(value):

@@ -10,7 +10,8 @@ import pytest
 
 from ldmc.errors import UsageError
 from ldmc.passes.fp16 import KINDS
-from ldmc.targets.target import ISLANDS, load_target, target_names
+from ldmc.targets.reader import load_target, target_names
+from ldmc.targets.target import ISLANDS
 
 CPU = (resources.files("ldmc.targets") / "cpu.toml").read_text(encoding="utf-8")
 OPSET = next(line for line in CPU.splitlines() if line.startswith("opset"))

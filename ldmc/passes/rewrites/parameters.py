@@ -52,7 +52,8 @@ def _foldable(node: ir.Node, graph: ir.Graph) -> bool:
         return False
     inputs = [value for value in node.inputs if value is not None]
     return output.shape.is_static() and all(
-        value.const_value is not None and value.is_initializer() and not value.is_graph_input() for value in inputs
+        value.const_value is not None and value.is_initializer() and not value.is_graph_input()
+        for value in inputs
     )
 
 
@@ -61,7 +62,9 @@ def _growth_bytes(node: ir.Node) -> int:
     output = node.outputs[0]
     assert output.dtype is not None and output.shape is not None
     size = math.prod(output.shape.numpy()) * output.dtype.itemsize
-    freed = {value for value in node.inputs if value is not None and all(u.node is node for u in value.uses())}
+    freed = {
+        value for value in node.inputs if value is not None and all(u.node is node for u in value.uses())
+    }
     return int(size) - sum(value.const_value.nbytes for value in freed if value.const_value is not None)
 
 

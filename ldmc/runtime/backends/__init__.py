@@ -1,6 +1,6 @@
 """Inference engines, one module each. A module is imported when the first component of its form is opened.
 
-A backend module has `open_component(manifest, entry, options, remarks)`, which gives an object with
+A backend module has `open_part(manifest, part, options, remarks)`, which gives an object with
 
     run(arrays) -> list of arrays      positional, in the manifest's order; shapes and dtypes as the manifest says
     close()                            drops the engine's memory
@@ -35,10 +35,11 @@ class OpenOptions(object):
 
 def open_component(manifest, entry, options, remarks):
     """Opens one component of a bundle in the engine for its form. Raises BundleProblem for a form without one."""
-    module = MODULES.get(entry.form)
+    part = entry.parts[0]
+    module = MODULES.get(part.form)
     if module is None:
         message = "component %s of %s is in form %r; this runtime runs %s" % (
-            entry.name, manifest.root, entry.form, ", ".join(sorted(MODULES)))
+            entry.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
         raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
     backend = importlib.import_module("." + module, __name__)
-    return backend.open_component(manifest, entry, options, remarks)
+    return backend.open_part(manifest, part, options, remarks)

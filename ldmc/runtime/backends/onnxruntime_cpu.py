@@ -53,9 +53,9 @@ class OnnxRuntimeComponent(object):
         memory.give_back_freed()
 
 
-def open_component(manifest, entry, options, remarks):
+def open_part(manifest, part, options, remarks):
     """See `backends`."""
-    return OnnxRuntimeComponent(_Opener(manifest, entry, options).open(remarks), entry)
+    return OnnxRuntimeComponent(_Opener(manifest, part, options).open(remarks), part)
 
 
 class _Opener(object):

@@ -1,0 +1,152 @@
+"""Writing a lowered component into a bundle, in whatever form it ended, and its section of the manifest.
+
+ONNX          unet/model.onnx                 + unet/model.onnx.data
+PARTS         unet/0.onnx, unet/1.onnx, ...   + unet/model.onnx.data    one weights file, finer parts included
+TORCHSCRIPT   unet/model.ts
+ENGINE        unet/0.engine, ... if they were built here; else what the device builds them from
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ldmc.artifacts.bundle import BundleWriter
+from ldmc.ir import Chain, Component, Engines, Form, Stats
+
+Advance = Callable[[int], None]
+
+
+def weight_bytes(component: Component) -> int:
+    """Bytes that `write` will write of weights and engines, for a progress bar."""
+    if component.form is Form.ENGINE:
+        engines: Engines = component.payload
+        return sum(file.stat().st_size for file in engines.files) or weight_bytes(engines.source)
+    seen: dict[int, int] = {}
+    for part in _graphs(component):
+        for value in part.payload.graph.initializers.values():
+            if value.const_value is not None:
+                seen[id(value.const_value)] = value.const_value.nbytes
+    return sum(seen.values())
+
+
+def write(component: Component, bundle: BundleWriter, advance: Advance) -> list[dict[str, Any]]:
+    """Write `component`; its parts as the manifest lists them."""
+    if component.form is Form.TORCHSCRIPT:
+        return [_write_script(component, bundle)]
+    if component.form is Form.ENGINE:
+        return _write_engines(component, bundle, advance)
+    return _write_graphs(component, bundle, advance)
+
+
+def manifest_entry(component: Component, parts: list[dict[str, Any]], stats: Stats) -> dict[str, Any]:
+    """The manifest's section of one component."""
+    return {
+        "form": str(component.form),
+        "parts": parts,
+        "inputs": [spec.to_json() for spec in component.inputs],
+        "outputs": [spec.to_json() for spec in component.outputs],
+        "stats": stats.to_json(),
+    }
+
+
+def finish_steps(component: Component) -> list[dict[str, Any]]:
+    """What the device has left to do for `component`: see `ldmc.runtime.finish`."""
+    if component.form is not Form.ENGINE or component.payload.files:
+        return []
+    engines: Engines = component.payload
+    finer = _finer(engines.source)
+    steps = []
+    for part in _parts(engines.source):
+        ladder = [
+            {**rung, "finer": [_engine_entry(p, _graph_path(component, p)) for p in finer[part.name]]}
+            if "finer" in rung
+            else dict(rung)
+            for rung in engines.recipe[part.name]["ladder"]
+            if "finer" not in rung or finer.get(part.name)
+        ]
+        steps.append(
+            {**engines.recipe[part.name], "part": part.name, "status": "pending", "ladder": ladder}
+            | {"component": component.name, "embed": engines.embed}
+        )
+    return steps
+
+
+def _write_graphs(component: Component, bundle: BundleWriter, advance: Advance) -> list[dict[str, Any]]:
+    graphs = {_graph_path(component, part): part.payload for part in _graphs(component)}
+    bundle.add_onnx_parts(graphs, f"{component.name}/model.onnx.data", "graph", advance)
+    return [_part_entry(part, "onnx", _graph_path(component, part)) for part in _parts(component)]
+
+
+def _write_script(component: Component, bundle: BundleWriter) -> dict[str, Any]:
+    relative = f"{component.name}/model.ts"
+    bundle.add_file(relative, "graph", lambda path: component.payload.module.save(str(path)))
+    return _part_entry(component, "torchscript", relative)
+
+
+def _write_engines(component: Component, bundle: BundleWriter, advance: Advance) -> list[dict[str, Any]]:
+    engines: Engines = component.payload
+    parts = _parts(engines.source)
+    if not engines.files:
+        _write_graphs(engines.source, bundle, advance)
+        return [_engine_entry(part, _graph_path(component, part)) for part in parts]
+    entries = []
+    for part, file in zip(parts, engines.files, strict=True):
+        relative = _engine_path(_graph_path(component, part))
+        bundle.add_file(relative, "engine", partial(_move, file))
+        advance((bundle.folder / relative).stat().st_size)
+        entries.append(_part_entry(part, "engine", relative))
+    return entries
+
+
+def _move(built: Path, path: Path) -> None:
+    """To its place in the bundle, on the same disk."""
+    shutil.move(built, path)
+
+
+def _engine_entry(part: Component, graph: str) -> dict[str, Any]:
+    """A part whose engine the device builds from `graph`."""
+    return {**_part_entry(part, "engine", _engine_path(graph)), "source": graph}
+
+
+def _part_entry(part: Component, form: str, file: str) -> dict[str, Any]:
+    return {
+        "name": part.name,
+        "form": form,
+        "file": file,
+        "inputs": [spec.to_json() for spec in part.inputs],
+        "outputs": [spec.to_json() for spec in part.outputs],
+    }
+
+
+def _parts(component: Component) -> tuple[Component, ...]:
+    """The ONNX components that run in order."""
+    return component.payload.parts if component.form is Form.PARTS else (component,)
+
+
+def _finer(component: Component) -> dict[str, tuple[Component, ...]]:
+    """Name of a part -> the smaller parts that can stand for it."""
+    if component.form is not Form.PARTS:
+        return {}
+    chain: Chain = component.payload
+    return dict(zip((part.name for part in chain.parts), chain.finer, strict=False))
+
+
+def _graphs(component: Component) -> Iterable[Component]:
+    """Every ONNX graph that is written for `component`."""
+    if component.form is Form.TORCHSCRIPT:
+        return ()
+    return (*_parts(component), *(part for parts in _finer(component).values() for part in parts))
+
+
+def _graph_path(component: Component, part: Component) -> str:
+    """unet -> unet/model.onnx, unet.0 -> unet/0.onnx, unet.0.1 -> unet/0.1.onnx"""
+    stem = part.name.removeprefix(component.name).removeprefix(".") or "model"
+    return f"{component.name}/{stem}.onnx"
+
+
+def _engine_path(graph: str) -> str:
+    return graph.removesuffix(".onnx") + ".engine"
