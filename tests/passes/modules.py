@@ -7,8 +7,10 @@ run(model, *arrays)                                          node by node, as th
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,7 +105,8 @@ def target(*fp32_islands: str) -> Target:
 def lowered(component: Component, spec: str, on: Target | None = None) -> Component:
     """`component` after all passes of `spec`, held to frozen inputs and outputs as in a build."""
     steps = [placed.pass_ for placed in parse_pipeline(spec)]
-    *_, (last, _) = lower(component, steps, on or target(), first_number=1)
+    with tempfile.TemporaryDirectory() as scratch:
+        *_, (last, _) = lower(component, steps, on or target(), first_number=1, scratch=Path(scratch))
     return last
 
 
