@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ldmc.compiler.graph import GraphSummary, summarise
-from ldmc.ir import Component, Form, Stats
+from ldmc.ir import Component, Form, Script, Stats
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ def snapshot(component: Component) -> Snapshot:
         graph = summarise(component.payload)
         assert graph.stats is not None
         return Snapshot(component.form, graph.stats, graph)
+    if component.form is Form.TORCHSCRIPT:
+        return Snapshot(component.form, _script_stats(component.payload), None)
     return Snapshot(component.form, _module_stats(component.payload.module), None)
 
 
@@ -40,6 +42,14 @@ def _module_stats(module: Any) -> Stats:
         params=sum(p.numel() for p in parameters),
         bytes=sum(p.numel() * p.element_size() for p in parameters),
     )
+
+
+def _script_stats(script: Script) -> Stats:
+    """Operators of the graph by kind, such as `aten::linear`; constants are no operators."""
+    kinds = Counter(node.kind() for node in script.module.inlined_graph.nodes())
+    del kinds["prim::Constant"]
+    declared = _module_stats(script.network.module)
+    return replace(declared, nodes=kinds.total(), ops=dict(sorted(kinds.items())))
 
 
 @dataclass(frozen=True)
