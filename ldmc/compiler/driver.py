@@ -222,7 +222,7 @@ def _manifest(
     pending: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The manifest, less what the writer adds."""
-    packages = {name: version for name, version in target.requirements.items() if name != "python"}
+    packages = emit.packages(target.requirements, entries)
     return {
         "name": program.name,
         "target": target.name,

@@ -9,7 +9,7 @@ ENGINE        unet/0.engine, ... if they were built here; else what the device b
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ from ldmc.artifacts.bundle import BundleWriter
 from ldmc.ir import Chain, Component, Engines, Form, Stats
 
 Advance = Callable[[int], None]
+# What every bundle needs, whatever runs it; and what a part in TorchScript needs instead of the target's engine.
+_ALWAYS = ("numpy",)
+# Scripts were seen to run with PyTorch 1.10; fused attention came with 2.0.
+_TORCH, _FUSED_TORCH, _FUSED = ">=1.10", ">=2.0", "aten::scaled_dot_product_attention"
 
 
 def weight_bytes(component: Component) -> int:
@@ -25,6 +29,9 @@ def weight_bytes(component: Component) -> int:
     if component.form is Form.ENGINE:
         engines: Engines = component.payload
         return sum(file.stat().st_size for file in engines.files) or weight_bytes(engines.source)
+    if component.form is Form.TORCHSCRIPT:
+        parameters = component.payload.network.module.parameters()
+        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     seen: dict[int, int] = {}
     for part in _graphs(component):
         for value in part.payload.graph.initializers.values():
@@ -36,7 +43,7 @@ def weight_bytes(component: Component) -> int:
 def write(component: Component, bundle: BundleWriter, advance: Advance) -> list[dict[str, Any]]:
     """Write `component`; its parts as the manifest lists them."""
     if component.form is Form.TORCHSCRIPT:
-        return [_write_script(component, bundle)]
+        return [_write_script(component, bundle, advance)]
     if component.form is Form.ENGINE:
         return _write_engines(component, bundle, advance)
     return _write_graphs(component, bundle, advance)
@@ -51,6 +58,20 @@ def manifest_entry(component: Component, parts: list[dict[str, Any]], stats: Sta
         "outputs": [spec.to_json() for spec in component.outputs],
         "stats": stats.to_json(),
     }
+
+
+def packages(requirements: Mapping[str, str], entries: Mapping[str, Any]) -> dict[str, str]:
+    """Packages a device needs for the components `entries`: those of the target, and torch where a part is a script.
+
+    requirements: of the target. Its engine is left out where no part runs on it.
+    """
+    forms = {part["form"] for entry in entries.values() for part in entry["parts"]}
+    engine = forms != {"torchscript"}
+    needed = {name: v for name, v in requirements.items() if name in _ALWAYS or (engine and name != "python")}
+    if "torchscript" in forms:
+        fused = any(_FUSED in entry["stats"]["ops"] for entry in entries.values())
+        needed["torch"] = _FUSED_TORCH if fused else _TORCH
+    return needed
 
 
 def finish_steps(component: Component) -> list[dict[str, Any]]:
@@ -81,9 +102,10 @@ def _write_graphs(component: Component, bundle: BundleWriter, advance: Advance) 
     return [_part_entry(part, "onnx", _graph_path(component, part)) for part in _parts(component)]
 
 
-def _write_script(component: Component, bundle: BundleWriter) -> dict[str, Any]:
+def _write_script(component: Component, bundle: BundleWriter, advance: Advance) -> dict[str, Any]:
     relative = f"{component.name}/model.ts"
     bundle.add_file(relative, "graph", lambda path: component.payload.module.save(str(path)))
+    advance(weight_bytes(component))
     return _part_entry(component, "torchscript", relative)
 
 
@@ -137,8 +159,6 @@ def _finer(component: Component) -> dict[str, tuple[Component, ...]]:
 
 def _graphs(component: Component) -> Iterable[Component]:
     """Every ONNX graph that is written for `component`."""
-    if component.form is Form.TORCHSCRIPT:
-        return ()
     return (*_parts(component), *(part for parts in _finer(component).values() for part in parts))
 
 

@@ -13,7 +13,7 @@ import importlib
 
 from ..errors import BundleProblem
 
-MODULES = {"onnx": "onnxruntime_cpu"}
+MODULES = {"onnx": "onnxruntime_cpu", "torchscript": "torchscript"}
 
 
 class OpenOptions(object):
