@@ -135,7 +135,7 @@ BUILDS: dict[str, Bad] = {
         "did you mean unet/mid_block",
     ),
     "an option out of range": Bad(
-        nothing, ("--passes", "onnx{opset=7}"), 2, ("opset=7: the exporter writes opset 18 to 23",), "",
+        nothing, ("--passes", "onnx{opset=7}"), 2, ("opset=7: the exporters write opset 9 to 23",), "",
     ),
     "truncated weights": Bad(
         lambda work: truncate(work / UNET_WEIGHTS), (), 1,

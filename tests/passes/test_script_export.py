@@ -24,7 +24,6 @@ from ldmc.passes.onnx import OPSETS
 from ldmc.targets.reader import load_target
 from tests.passes.modules import (
     LATENT,
-    NOISE,
     TIMESTEP,
     Block,
     NoWeights,
