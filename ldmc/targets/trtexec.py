@@ -42,5 +42,5 @@ def build_argv(
 
 
 def reference_recipe(version: str, component: str) -> list[str]:
-    """How the reference project built its engine: one graph with its weights inside, nothing said but where to write."""
+    """How the reference project built its engine: one graph with its weights inside, and no other option."""
     return build_argv(version, f"{component}.onnx", f"{component}.trt")

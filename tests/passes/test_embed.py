@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -49,13 +50,13 @@ def test_the_command_is_one_that_torchtrtc_takes() -> None:
         assert flag != "--device-type" or value in DEVICE_TYPES
 
 
-def test_an_engine_that_is_built_here_waits_to_be_embedded(tmp_path: object) -> None:
+def test_an_engine_that_is_built_here_waits_to_be_embedded() -> None:
     report = {
         "part": "unet", "module": "tensorrt_rtx", "tensorrt": "1.7.1.116", "compute_capability": "8.6", "layers": 9,
         "engine_layers": 1, "weights_bytes": 10, "activation_bytes": 20, "seconds": 3.5, "peak_rss_bytes": 40,
     }  # fmt: skip
     source = part("unet", (LATENT,), (NOISE,))
-    built = source.evolve(form=Form.ENGINE, payload=Engines(source, ("x.engine",), reports=(report,)))  # type: ignore[arg-type]
+    built = source.evolve(form=Form.ENGINE, payload=Engines(source, (Path("x.engine"),), reports=(report,)))
     target = load_target("rtx-3070")
     assert emit.finish_steps(built, target) == []
     [step] = emit.finish_steps(embedded(built)[0], target)

@@ -150,8 +150,8 @@ def test_a_build_that_fails_says_why_and_leaves_the_engine_that_was_there(tmp_pa
     with pytest.raises(BundleProblem) as caught:
         build_engine(trt, request(tmp_path), Figures())
     assert caught.value.message == (
-        "TensorRT %s cannot build part.onnx: 2: [utils.cpp::check::66] Error Code 2: OutOfMemory (no further information)"
-        % version)
+        "TensorRT %s cannot build part.onnx: 2: [utils.cpp::check::66] Error Code 2: OutOfMemory "
+        "(no further information)" % version)
     assert (tmp_path / "part.engine").read_bytes() == b"older"
     assert [path.name for path in tmp_path.iterdir()] == ["part.engine"]
 
@@ -170,6 +170,11 @@ def test_a_graph_that_cannot_be_read_is_told_with_its_node(tmp_path):
 def test_a_node_without_a_name_is_told_by_its_number(tmp_path):
     with pytest.raises(BundleProblem, match=r"part.onnx at node 17: no importer"):
         build_engine(module("8.2.1.8", parse_errors=[(17, "no importer")]), request(tmp_path), Figures())
+
+
+def test_a_model_that_is_refused_as_a_whole_names_no_node(tmp_path):
+    with pytest.raises(BundleProblem, match=r"part.onnx at its head: opset 18"):
+        build_engine(module("8.2.1.8", parse_errors=[(-1, "opset 18")]), request(tmp_path), Figures())
 
 
 def test_only_the_last_warnings_and_errors_are_kept():
