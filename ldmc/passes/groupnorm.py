@@ -1,8 +1,8 @@
 """`groupnorm`: write every GroupNorm in the form that the target's engine takes.
 
-    Reshape -> InstanceNormalization -> Reshape -> Mul -> Add                    instance: as PyTorch's exporter writes it
-        ->  Reshape -> ReduceMean -> Sub -> Mul -> ReduceMean -> Add -> Sqrt -> Div -> Reshape -> Mul -> Add    primitive
-        ->  GroupNormalization                                                                                      group
+    instance     Reshape -> InstanceNormalization -> Reshape -> Mul -> Add             as PyTorch's exporter writes it
+    primitive    -> Reshape -> ReduceMean, Sub, Mul, ReduceMean, Add, Sqrt, Div -> Reshape -> Mul -> Add
+    group        -> GroupNormalization
 
 TensorRT 8.2 makes a plugin of each InstanceNormalization, each with a cuDNN handle of its own, and reads scale and
 bias in fp16 as if they were fp32. Written out, with statistics in fp32, it is plain layers. Casts around fp32 islands
@@ -21,6 +21,8 @@ from ldmc.passes.base import Context, Pass
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from ldmc.passes.rewrites.editor import Editor
+
 FORMS = ("instance", "primitive", "group")
 _GROUP_SINCE = 18
 _NORMS = ("InstanceNormalization", "GroupNormalization")
@@ -38,7 +40,9 @@ class GroupNorm(Pass):
     form: str = "target"
 
     name: ClassVar[str] = "groupnorm"
-    summary: ClassVar[str] = "write GroupNorm as InstanceNormalization, as primitive operators, or as one operator"
+    summary: ClassVar[str] = (
+        "write GroupNorm as InstanceNormalization, as primitive operators, or as one operator"
+    )
     requires: ClassVar[tuple[Form, ...]] = (Form.ONNX,)
     produces: ClassVar[Form] = Form.ONNX
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx_ir")

@@ -39,7 +39,9 @@ class Opset(Pass):
     to: int = 13
 
     name: ClassVar[str] = "opset"
-    summary: ClassVar[str] = "lower to an older operator set and file format, for parsers that read no newer one"
+    summary: ClassVar[str] = (
+        "lower to an older operator set and file format, for parsers that read no newer one"
+    )
     requires: ClassVar[tuple[Form, ...]] = (Form.ONNX,)
     produces: ClassVar[Form] = Form.ONNX
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx_ir")

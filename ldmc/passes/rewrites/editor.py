@@ -50,7 +50,8 @@ class Editor:
 
     def weight(self, tensor: ir.TensorProtocol, name: str) -> ir.Value:
         """An initializer holding `tensor`, which may be lazy."""
-        value = ir.Value(name=self.free_name(name), type=ir.TensorType(tensor.dtype), shape=tensor.shape)
+        shape = ir.Shape(tensor.shape.numpy())
+        value = ir.Value(name=self.free_name(name), type=ir.TensorType(tensor.dtype), shape=shape)
         value.const_value = tensor
         self.graph.initializers.add(value)
         return value

@@ -76,7 +76,9 @@ def _rms_norm(node: ir.Node, editor: Editor) -> None:
     axes, dtype = _trailing_axes(node, x), x.dtype
     narrow = dtype is ir.DataType.FLOAT16
     wide = stand.op("Cast", [x], {"to": int(ir.DataType.FLOAT)}) if narrow else x
-    epsilon = np.array(norms.epsilon_of(node), dtype=np.float64 if dtype is ir.DataType.DOUBLE else np.float32)
+    epsilon = np.array(
+        norms.epsilon_of(node), dtype=np.float64 if dtype is ir.DataType.DOUBLE else np.float32
+    )
     power = stand.mean(stand.op("Mul", [wide, wide]), axes)
     root = stand.op("Sqrt", [stand.op("Add", [power, stand.constant(epsilon, "epsilon")])])
     value = stand.op("Div", [wide, root])

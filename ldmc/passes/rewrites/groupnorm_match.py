@@ -1,6 +1,6 @@
 """Finding GroupNorm as PyTorch's exporter writes it, and folding it into one operator.
 
-    x -> Reshape [N, G, -1] -> InstanceNormalization -> Reshape [N, C, ...] (-> Mul -> Add)   ->   GroupNormalization(x)
+x -> Reshape [N, G, -1] -> InstanceNormalization -> Reshape [N, C, ...] (-> Mul -> Add)   ->   GroupNormalization(x)
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def fold(found: Match, editor: Editor, opset: int) -> bool:
     if opset < norms.PER_CHANNEL_SINCE:
         _fold_per_group(found, editor)
         return True
-    plain = norms.is_filled_with(found.instance.inputs[1], 1) and norms.is_filled_with(found.instance.inputs[2], 0)
+    plain = norms.is_filled_with(found.instance.inputs[1], 1) and norms.is_filled_with(
+        found.instance.inputs[2], 0
+    )
     if not plain or found.scale is None or found.bias is None:
         return False
     add, bias = found.bias

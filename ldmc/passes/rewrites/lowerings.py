@@ -1,9 +1,9 @@
 """Operators whose signature changed, written as an older opset has them.
 
-    ReduceMean(x, axes=[2])                    ReduceMean{axes=[2]}(x)
-    Split{num_outputs=3}(x)           ->       Split(x, sizes)
-    Resize{axes=[2,3]}(x, ,scales)             Resize(x, ,[1,1,*scales])
-    Reshape{allowzero=1}(x, shape)             Reshape(x, shape)
+ReduceMean(x, axes=[2])                    ReduceMean{axes=[2]}(x)
+Split{num_outputs=3}(x)           ->       Split(x, sizes)
+Resize{axes=[2,3]}(x, ,scales)             Resize(x, ,[1,1,*scales])
+Reshape{allowzero=1}(x, shape)             Reshape(x, shape)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GroupNorm in the forms graphs have it, and how each is written with other operators.
 
-    instance    Reshape -> InstanceNormalization -> Reshape -> Mul -> Add      PyTorch's exporter, ONNX Runtime
-    primitive   Reshape -> ReduceMean, Sub, Mul, ReduceMean, Add, Sqrt, Div -> Reshape -> Mul -> Add
-    group       GroupNormalization: its scale is per group in opset 18 to 20, per channel from 21
+instance    Reshape -> InstanceNormalization -> Reshape -> Mul -> Add      PyTorch's exporter, ONNX Runtime
+primitive   Reshape -> ReduceMean, Sub, Mul, ReduceMean, Add, Sqrt, Div -> Reshape -> Mul -> Add
+group       GroupNormalization: its scale is per group in opset 18 to 20, per channel from 21
 """
 
 from __future__ import annotations

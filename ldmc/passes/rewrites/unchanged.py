@@ -75,7 +75,7 @@ def _attributes(node: ir.Node, new: defs.OpSchema, old: defs.OpSchema) -> str:
             return f"its {name}={attribute.value} came with opset {new.since_version}"
     for name in sorted(new.attributes.keys() - old.attributes.keys() - node.attributes.keys()):
         if (node.op_type, name) not in _NEUTRAL:
-            return f"attribute {name} came with opset {new.since_version}, and is not known to say nothing when left out"
+            return f"attribute {name} came with opset {new.since_version}, and its default may mean something new"
     for name in sorted(old.attributes.keys() - new.attributes.keys()):
         return f"attribute {name} is an input since opset {new.since_version}"
     for name in sorted(old.attributes.keys() & new.attributes.keys() - node.attributes.keys()):
