@@ -50,6 +50,10 @@ class RichProgress:
             task = progress.add_task(title, total=total)
             yield lambda done: progress.advance(task, done)
 
+    def note(self, message: str) -> None:
+        """Something that was decided for the user: one line, wrapped."""
+        self.console.print(escape(message), highlight=False, style="cyan")
+
     def warn(self, message: str) -> None:
         """Something that cannot be missed."""
         self.console.print(

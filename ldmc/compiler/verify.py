@@ -274,7 +274,7 @@ def _cure(
     """Compile the component again with more and more of it in fp32, until nothing overflows."""
     import onnx_ir as ir
 
-    from ldmc.compiler.lower import lower
+    from ldmc.compiler.lower import Lowering
 
     target = load_target(target_name)
     component = next(c for c in program.components if c.name == name)
@@ -284,9 +284,11 @@ def _cure(
     def retry(keep: tuple[str, ...]) -> Overflow | None:
         changed = [replace(step, keep=keep) if isinstance(step, Fp16) else step for step in steps]
         with tempfile.TemporaryDirectory(prefix="ldmc-") as folder:
-            *_, (lowered, _) = lower(component, changed, target, first_number=1, scratch=Path(folder))
+            lowering = Lowering(component, target, Path(folder))
+            for step in changed:
+                lowering.run(step)
             file = Path(folder) / "model.onnx"
-            ir.save(lowered.payload, file, external_data="model.onnx.data")
+            ir.save(lowering.component.payload, file, external_data="model.onnx.data")
             return find_overflow(name, file, inputs)
 
     fp16 = next(step for step in steps if isinstance(step, Fp16))
