@@ -23,7 +23,7 @@ from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import StageRecord
-from ldmc.ir import COMPONENTS, Component, Form, Program, Stats
+from ldmc.ir import COMPONENTS, Component, Program, Stats
 from ldmc.passes.base import Pass
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
@@ -191,15 +191,9 @@ def _lower(
             component, record = next(stages)
         records.append(record)
         bundle.add_json(record.report(), f"reports/{record.stage}.json", "report")
-        if request.keep_intermediates and component.form is Form.ONNX:
-            bundle.add_onnx(
-                component.payload, f"intermediate/{record.stage}/model.onnx", "intermediate", _ignore
-            )
+        if request.keep_intermediates:
+            emit.write_intermediate(component, bundle, f"intermediate/{record.stage}")
     return component
-
-
-def _ignore(_: int) -> None:
-    """Progress of what is not worth a bar."""
 
 
 def _write(

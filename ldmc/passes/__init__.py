@@ -18,6 +18,7 @@ TABLE = {
     "fp16": "ldmc.passes.fp16:Fp16",
     "onnx": "ldmc.passes.onnx:Onnx",
     "fold": "ldmc.passes.fold:Fold",
+    "partition": "ldmc.passes.partition:Partition",
 }
 
 
