@@ -23,7 +23,7 @@ from ldmc.compiler.manifest import finish_section, manifest
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.compiler.stage import StageRecord
-from ldmc.ir import COMPONENTS, Component, Form, Program
+from ldmc.ir import COMPONENTS, Component, Program
 from ldmc.passes.base import Pass
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
@@ -190,9 +190,8 @@ class _Job:
         with self.progress.stage(f"{lowering.component.name}: {step.name}", None):
             record = lowering.run(step)
         self.bundle.add_json(record.report(), record.report_path, "report")
-        if self.request.keep_intermediates and lowering.component.form is Form.ONNX:
-            relative = f"intermediate/{record.component}/{record.stage}/model.onnx"
-            self.bundle.add_onnx(lowering.component.payload, relative, "intermediate", _ignore)
+        if self.request.keep_intermediates:
+            emit.write_intermediate(lowering.component, self.bundle, f"intermediate/{record.component}/{record.stage}")
         return record
 
     def write(self, lowering: Lowering) -> None:
@@ -272,10 +271,6 @@ def _check_explicit_output(request: BuildRequest) -> None:
         named = Path(f"{DEFAULT_MODEL}.{Path(request.target).stem}.ldmc")
     if named is not None:
         check_output(named, force=request.force)
-
-
-def _ignore(_: int) -> None:
-    """Progress of what is not worth a bar."""
 
 
 @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 from ldmc.compiler.meter import measured
 from ldmc.compiler.stage import StageRecord, snapshot
 from ldmc.errors import LdmcError, PassError
-from ldmc.ir import Component, Form
+from ldmc.ir import Chain, Component, Form, TensorSpec
 from ldmc.passes.base import Context, Pass
 from ldmc.targets.target import Target
 
@@ -92,17 +93,60 @@ def check_io(before: Component, after: Component, name: str) -> None:
     new = [spec.name for spec in (*after.inputs, *after.outputs)]
     if old != new:
         raise PassError(f"pass {name!r} changed the inputs and outputs of {before.name} from {old} to {new}")
-    if after.form is not Form.ONNX:
-        return
-    graph = after.payload.graph
+    if after.form is Form.ONNX:
+        _check_graph(after, f"of {before.name}", name)
+    if after.form is Form.PARTS:
+        _check_chain(after, name)
+
+
+def _check_graph(component: Component, where: str, name: str) -> None:
+    """An ONNX graph has the inputs and outputs that its component says."""
+    graph = component.payload.graph
     for side, values, specs in (
-        ("input", graph.inputs, after.inputs),
-        ("output", graph.outputs, after.outputs),
+        ("input", graph.inputs, component.inputs),
+        ("output", graph.outputs, component.outputs),
     ):
         found = [_described(value) for value in values]
-        wanted = [f"{spec.name} {spec.dtype}{list(spec.shape)}" for spec in specs]
+        wanted = [_stated(spec) for spec in specs]
         if found != wanted:
-            raise PassError(f"pass {name!r} broke the {side}s of {before.name}: {found} instead of {wanted}")
+            raise PassError(f"pass {name!r} broke the {side}s {where}: {found} instead of {wanted}")
+
+
+def _check_chain(component: Component, name: str) -> None:
+    """What each part reads is the component's input or was given before, once; all its outputs are given.
+
+    Parts that stand for a part read and give what it does.
+    """
+    given = {spec.name: _stated(spec) for spec in component.inputs}
+    chain: Chain = component.payload
+    for part, finer in itertools.zip_longest(chain.parts, chain.finer):
+        before = dict(given)
+        _run_through((part,), given, name)
+        if finer:
+            _run_through(finer, before, name)
+            _require(part.outputs, before, f"the finer parts of {part.name} do not give", name)
+    _require(component.outputs, given, f"no part of {component.name} gives", name)
+
+
+def _run_through(parts: tuple[Component, ...], given: dict[str, str], name: str) -> None:
+    """Check `parts` in order; `given`, names and types of what is there, grows by what they give."""
+    for part in parts:
+        _check_graph(part, f"of {part.name}", name)
+        _require(part.inputs, given, f"before {part.name}, nothing gives", name)
+        twice = [spec.name for spec in part.outputs if spec.name in given]
+        if twice:
+            raise PassError(f"pass {name!r} made {part.name} give what is there already: {', '.join(twice)}")
+        given.update((spec.name, _stated(spec)) for spec in part.outputs)
+
+
+def _require(specs: tuple[TensorSpec, ...], given: dict[str, str], words: str, name: str) -> None:
+    missing = [_stated(spec) for spec in specs if given.get(spec.name) != _stated(spec)]
+    if missing:
+        raise PassError(f"pass {name!r} broke the chain: {words} {', '.join(missing)}")
+
+
+def _stated(spec: TensorSpec) -> str:
+    return f"{spec.name} {spec.dtype}{list(spec.shape)}"
 
 
 def _described(value: Any) -> str:

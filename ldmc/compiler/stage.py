@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ldmc.compiler.graph import GraphSummary, summarise
+from ldmc.compiler.parts import PartRecord, summarise_parts
 from ldmc.ir import Component, Form, Stats
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A component as it stands between two stages. graph is None for forms that have none."""
+    """A component as it stands between two stages. graph is None for forms that have none; parts () for one file."""
 
     form: Form
     stats: Stats
     graph: GraphSummary | None
+    parts: tuple[PartRecord, ...] = ()
 
 
 def snapshot(component: Component) -> Snapshot:
@@ -27,6 +29,9 @@ def snapshot(component: Component) -> Snapshot:
         graph = summarise(component.payload)
         assert graph.stats is not None
         return Snapshot(component.form, graph.stats, graph)
+    if component.form is Form.PARTS:
+        whole, parts = summarise_parts(component)
+        return Snapshot(component.form, whole.stats, whole, parts)
     return Snapshot(component.form, _module_stats(component.payload.module), None)
 
 
@@ -80,6 +85,7 @@ class StageRecord:
             "before": self.before.stats.to_json(),
             "after": self.after.stats.to_json(),
             "graph": self.after.graph.to_json() if self.after.graph else None,
+            "parts": [part.to_json() for part in self.after.parts],
             "remarks": list(self.remarks),
         }
 
@@ -114,5 +120,6 @@ class StageRecord:
             "params_after": after.params,
             "macs_before": before.macs,
             "macs_after": after.macs,
+            "parts": [part.to_json() for part in self.after.parts],
             "remarks": list(self.remarks),
         }

@@ -21,6 +21,7 @@ TABLE = {
     "groupnorm": "ldmc.passes.groupnorm:GroupNorm",
     "opset": "ldmc.passes.opset:Opset",
     "check": "ldmc.passes.check:Check",
+    "partition": "ldmc.passes.partition:Partition",
 }
 
 
