@@ -23,6 +23,7 @@ from ldmc.compiler.manifest import finish_section, manifest
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.compiler.stage import StageRecord
+from ldmc.errors import UsageError
 from ldmc.ir import COMPONENTS, Component, Program
 from ldmc.passes.base import Pass
 from ldmc.targets.reader import load_target
@@ -127,6 +128,7 @@ def build(
     with measured() as total, _less_garbage_collection():
         target = load_target(request.target)
         pipelines = _pipelines(request, target)
+        _check_machine(pipelines, target)
         _check_explicit_output(request)
         with progress.stage("open model", None), measured() as opening:
             opened = open_model(request.model, progress.warn)
@@ -207,7 +209,7 @@ class _Job:
         stats = lowering.records[-1].after.stats
         self.entries[component.name] = emit.manifest_entry(component, parts, stats)
         self.writes[component.name] = Written(total, reading)
-        self.pending += emit.finish_steps(component)
+        self.pending += emit.finish_steps(component, self.target)
         self.progress.component_done(component.name, lowering.records, self.writes[component.name])
 
     def manifest(self) -> dict[str, Any]:
@@ -262,6 +264,18 @@ def _pipelines(request: BuildRequest, target: Target) -> dict[str, list[Pass]]:
     """Every component's passes, form-checked."""
     specs = target.pipelines if request.passes is None else dict.fromkeys(COMPONENTS, request.passes)
     return {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
+
+
+def _check_machine(pipelines: dict[str, list[Pass]], target: Target) -> None:
+    """Refuse what this machine cannot do, before any work.
+
+    Raises:
+        UsageError: a pass needs what is not here.
+    """
+    for steps in pipelines.values():
+        for step in steps:
+            if lacking := step.lacks(target):
+                raise UsageError(f"pass {step.name!r} cannot run here: {lacking}")
 
 
 def _check_explicit_output(request: BuildRequest) -> None:

@@ -73,7 +73,7 @@ def finish_section(
             "arch": target.arch,
             "compute_capability": target.gpu.compute_capability if target.gpu else "",
             "l4t": target.toolchain.get("l4t", ""),
-            "tensorrt": target.requirements["tensorrt"],
+            "tensorrt": target.requirements.get("tensorrt") or target.requirements.get("tensorrt_rtx", ""),
         },
         "libraries_bytes": target.memory.libraries_bytes if target.memory else 0,
         "reference": dict(references),

@@ -22,6 +22,8 @@ TABLE = {
     "opset": "ldmc.passes.opset:Opset",
     "check": "ldmc.passes.check:Check",
     "partition": "ldmc.passes.partition:Partition",
+    "trt": "ldmc.passes.trt:Trt",
+    "embed": "ldmc.passes.embed:Embed",
 }
 
 
