@@ -54,7 +54,7 @@ class Lowering:
             self._snapshot,
             after,
             reading.seconds,
-            _peak_rss_bytes(reading, component, lowered),
+            _peak_rss_bytes(reading, self.component, lowered),
             tuple(remarks),
         )
         self.component, self._snapshot = lowered, after
