@@ -381,23 +381,23 @@ def test_debug_shows_the_traceback(ldmc: Run) -> None:
 
 
 def test_a_bug_is_not_hidden(ldmc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldmc.targets import target
+    from ldmc.targets import reader
 
     def broken() -> list[str]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(target, "target_names", broken)
+    monkeypatch.setattr(reader, "target_names", broken)
     with pytest.raises(ZeroDivisionError):
         ldmc("targets")
 
 
 def test_interrupted_is_exit_130(ldmc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldmc.targets import target
+    from ldmc.targets import reader
 
     def interrupted() -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(target, "target_names", interrupted)
+    monkeypatch.setattr(reader, "target_names", interrupted)
     done = ldmc("targets", "--json")
     assert done.code == 130
     assert done.json["error"]["code"] == "interrupted"

@@ -21,6 +21,9 @@ TABLE = {
     "groupnorm": "ldmc.passes.groupnorm:GroupNorm",
     "opset": "ldmc.passes.opset:Opset",
     "check": "ldmc.passes.check:Check",
+    "partition": "ldmc.passes.partition:Partition",
+    "trt": "ldmc.passes.trt:Trt",
+    "embed": "ldmc.passes.embed:Embed",
 }
 
 
