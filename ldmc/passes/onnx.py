@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ldmc.errors import PassError
 from ldmc.ir import Component, Form, Network
 from ldmc.passes.base import Context, Pass
+from ldmc.passes.decompose import spare_decomposition
 from ldmc.targets.target import Target
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def _export(component: Component, opset: int) -> ir.Model:
             torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in component.inputs
         )
         traced = torch.export.export(network.module, examples, strict=False)
+        spare_decomposition(traced)
         # optimize=False: the exporter's optimiser would look into weights that are not there.
         program = torch.onnx.export(traced, dynamo=True, optimize=False, opset_version=opset, verbose=False)
     assert program is not None

@@ -52,6 +52,10 @@ class RichProgress:
             task = progress.add_task(title, total=total)
             yield lambda done: progress.advance(task, done)
 
+    def note(self, message: str) -> None:
+        """Something that was decided for the user: one line, wrapped."""
+        self.console.print(escape(message), highlight=False, style="cyan")
+
     def warn(self, message: str) -> None:
         """Something that cannot be missed."""
         self.console.print(
@@ -193,6 +197,24 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
         gmac = f", {stats['macs'] / 1e9:.4g} GMAC" if stats["macs"] is not None else ""
         counted = f"{stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB"
         console.print(f"  {counted}{gmac}", highlight=False)
+        if len(component["parts"]) > 1:
+            console.print(parts_table(component["parts"]))
+
+
+def parts_table(parts: list[dict[str, Any]]) -> Table:
+    """The parts of one component in running order: their weights, and what is handed on behind each."""
+    from ldmc.passes.cutting.crossing import crossing_bytes_of
+
+    table = Table(pad_edge=False)
+    for heading in ("part", "form"):
+        table.add_column(heading)
+    for heading in ("weights MiB", "reads", "gives", "crossing MiB"):
+        table.add_column(heading, justify="right")
+    for part, crossing in zip(parts, crossing_bytes_of(parts), strict=True):
+        weights = f"{part['weights_bytes'] / _MIB:.1f}" if "weights_bytes" in part else "-"
+        counts = (str(len(part["inputs"])), str(len(part["outputs"])))
+        table.add_row(part["name"], part["form"], weights, *counts, f"{crossing / _MIB:.2f}")
+    return table
 
 
 def describe_passes() -> list[dict[str, Any]]:
