@@ -65,16 +65,17 @@ def test_a_jetsons_engine_is_left_to_the_jetson() -> None:
     assert (same_gpu_elsewhere.can, same_gpu_elsewhere.missing) == ("pending", ("aarch64 (this is x86_64)",))
 
 
-def test_on_the_device_itself_a_jetsons_engine_is_built_whole() -> None:
+def test_on_the_device_itself_the_step_is_left_to_its_finish_too() -> None:
     orin = machine(TENSORRT, arch="aarch64", driver=gpu("8.7"))
     assert abilities(orin) == {
         "android": "whole",
         "cpu": "whole",
         "cuda": "whole",
         "jetson-nano": "pending",
-        "jetson-orin-nano": "whole",
+        "jetson-orin-nano": "pending",
         "rtx-3070": "nothing",
     }
+    assert on(orin, "jetson-orin-nano").missing == ()
     nano = on(orin, "jetson-nano")
     assert nano.missing == ("tensorrt >=8.2,<8.3 (here 10.3.0)", "GPU of compute capability 5.3 (here 8.7)")
 
@@ -132,8 +133,11 @@ def test_a_board_of_ones_own_is_answered_from_its_data(tmp_path: Path) -> None:
     file.write_text('extends = "jetson-orin-nano"\n[gpu]\ncompute_capability = "7.2"\n')
     xavier = load_target(str(file))
     assert on(machine(RTX), xavier).pending == ("trt",)
-    assert on(machine(TENSORRT, arch="aarch64", driver=gpu("7.2")), xavier).can == "whole"
-    assert on(machine(TENSORRT, arch="aarch64", driver=gpu("8.7")), xavier).can == "pending"
+    file.write_text('extends = "jetson-orin-nano"\ndevice_passes = []\n[gpu]\ncompute_capability = "7.2"\n')
+    in_place = load_target(str(file))
+    assert on(machine(TENSORRT, arch="aarch64", driver=gpu("7.2")), in_place).can == "whole"
+    other = on(machine(TENSORRT, arch="aarch64", driver=gpu("8.7")), in_place)
+    assert (other.can, other.missing) == ("nothing", ("GPU of compute capability 7.2 (here 8.7)",))
 
 
 @pytest.mark.parametrize(
