@@ -282,8 +282,7 @@ def _cure(
 
     from ldmc.compiler.lower import Lowering
 
-    # A board of one's own is not at hand any more; what overflows is in the graph, whatever runs it.
-    target = load_target(target_name if target_name in target_names() else "cpu")
+    target = load_target(target_name if target_name in target_names() else "cpu")  # a board's file may be gone
     component = next(c for c in program.components if c.name == name)
     assert isinstance(component.payload, Network)
     steps = to_one_graph([placed.pass_ for placed in parse_pipeline(text)])
