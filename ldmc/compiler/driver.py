@@ -23,6 +23,7 @@ from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import StageRecord
+from ldmc.errors import UsageError
 from ldmc.ir import COMPONENTS, Component, Form, Program, Stats
 from ldmc.passes.base import Pass
 from ldmc.targets.reader import load_target
@@ -36,6 +37,8 @@ _TOOLS = (
     "onnxscript",
     "onnxsim",
     "onnxruntime",
+    "tensorrt",
+    "tensorrt_rtx",
     "safetensors",
     "numpy",
 )
@@ -125,6 +128,7 @@ def build(
     with measured() as total, _less_garbage_collection():
         target = load_target(request.target)
         pipelines = _pipelines(request, target)
+        _check_machine(pipelines, target)
         _check_explicit_output(request)
         with progress.stage("open model", None), measured() as opening:
             opened = open_model(request.model, progress.warn)
@@ -144,7 +148,7 @@ def build(
                     writes[component.name], entries[component.name] = _write(
                         lowered, own[-1].after.stats, bundle, progress
                     )
-                pending += emit.finish_steps(lowered)
+                pending += emit.finish_steps(lowered, target)
                 progress.component_done(component.name, own, writes[component.name])
             with progress.stage("finish bundle", None), measured() as finishing:
                 bundle.complete(_manifest(program, target, pipelines, entries, records, pending))
@@ -161,6 +165,18 @@ def _pipelines(request: BuildRequest, target: Target) -> dict[str, list[Pass]]:
     """Every component's passes, form-checked."""
     specs = target.pipelines if request.passes is None else dict.fromkeys(COMPONENTS, request.passes)
     return {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
+
+
+def _check_machine(pipelines: dict[str, list[Pass]], target: Target) -> None:
+    """Refuse what this machine cannot do, before any work.
+
+    Raises:
+        UsageError: a pass needs what is not here.
+    """
+    for steps in pipelines.values():
+        for step in steps:
+            if lacking := step.lacks(target):
+                raise UsageError(f"pass {step.name!r} cannot run here: {lacking}")
 
 
 def _check_explicit_output(request: BuildRequest) -> None:
@@ -247,7 +263,7 @@ def _finish(target: Target, steps: list[dict[str, Any]]) -> dict[str, Any]:
             "arch": target.arch,
             "compute_capability": target.gpu.compute_capability if target.gpu else "",
             "l4t": target.toolchain.get("l4t", ""),
-            "tensorrt": target.requirements["tensorrt"],
+            "tensorrt": target.requirements.get("tensorrt") or target.requirements.get("tensorrt_rtx", ""),
         },
         "libraries_bytes": target.memory.libraries_bytes if target.memory else 0,
         "steps": steps,

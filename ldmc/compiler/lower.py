@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ldmc.compiler.meter import measured
+from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.stage import StageRecord, snapshot
 from ldmc.errors import LdmcError, PassError
 from ldmc.ir import Component, Form
@@ -42,7 +42,7 @@ def lower(
             before,
             after,
             reading.seconds,
-            reading.peak_rss_bytes,
+            _peak_rss_bytes(reading, component, lowered),
             tuple(remarks),
         )
         component, before = lowered, after
@@ -51,8 +51,16 @@ def lower(
 
 def _status(component: Component) -> str:
     """`pending` where the device has to do the work."""
-    waits = component.form is Form.ENGINE and not component.payload.files
+    waits = component.form is Form.ENGINE and (component.payload.embed or not component.payload.files)
     return "pending" if waits else "done"
+
+
+def _peak_rss_bytes(reading: Reading, before: Component, after: Component) -> int | None:
+    """Of this process or of one that built an engine for it, whichever held more."""
+    is_built = after.form is Form.ENGINE and before.form is not Form.ENGINE
+    reports = after.payload.reports if is_built else ()
+    peaks = [reading.peak_rss_bytes, *(report["peak_rss_bytes"] for report in reports)]
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _run(step: Pass, component: Component, context: Context) -> Component:

@@ -18,6 +18,8 @@ TABLE = {
     "fp16": "ldmc.passes.fp16:Fp16",
     "onnx": "ldmc.passes.onnx:Onnx",
     "fold": "ldmc.passes.fold:Fold",
+    "trt": "ldmc.passes.trt:Trt",
+    "embed": "ldmc.passes.embed:Embed",
 }
 
 

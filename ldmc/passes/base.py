@@ -56,6 +56,13 @@ class Pass(ABC):
         """Why this pass, with these options, cannot serve `target`; empty where it can."""
         return ""
 
+    def lacks(self, target: Target) -> str:
+        """What this machine lacks to run this pass for `target`, and how to get it; empty where it lacks nothing.
+
+        Asked before a build starts; what only looks at a pipeline does not ask.
+        """
+        return ""
+
     def gives(self, form: Form) -> Form:
         """The form this pass gives for a component in `form`."""
         return self.produces or form
