@@ -1,6 +1,5 @@
 """What is left to build, on which rung each engine starts, and whether memory and disk are enough for it."""
 
-import os
 import shutil
 
 from .machine import MIB, Check
@@ -57,7 +56,7 @@ def check_memory(steps, machine):
     available = machine.available_bytes
     if available is None:
         return Check("memory", "unknown")
-    found = "%d MiB available of %d" % (available // MIB, (machine.memory.get("MemTotal") or 0) // MIB)
+    found = "%d MiB available of %d" % (available // MIB, machine.total_bytes // MIB)
     if not steps:
         return Check("memory", found)
     worst, least = max(((step, _least_peak(step)) for step in steps), key=lambda pair: pair[1])
@@ -82,16 +81,6 @@ def check_disk(steps, root):
         return Check("disk", found)
     return Check("disk", found, "the engines need about %d MiB of disk and %d are free in %s" % (
         needed // MIB, free // MIB, root), "free some space there, or go on all the same with --anyway")
-
-
-def check_sources(steps, root, record):
-    """Whether every pending part still has the graph it is built from."""
-    missing = [record.part(step).get("source") or step["part"] for step in steps
-               if not os.path.isfile(os.path.join(root, record.part(step).get("source") or "?"))]
-    if missing:
-        return Check("graphs", "%d missing" % len(missing), "the graph %s is not in the bundle" % missing[0],
-                     "copy the bundle again whole")
-    return Check("graphs", "%d to build engines from" % len(steps))
 
 
 def _least_peak(step):
