@@ -21,10 +21,8 @@ from ldmc.compiler.stage import StageRecord
 from ldmc.errors import PassError
 from ldmc.ir import Form
 from ldmc.passes.base import Pass
-from ldmc.passes.check import Finding, findings
-
-# Repairs in the order in which they are made: each takes the graph that the one before it leaves.
-_REPAIRS = ("fold", "groupnorm", "opset")
+from ldmc.passes.check import findings, repairs
+from ldmc.passes.rules import Finding
 
 
 @dataclass(frozen=True)
@@ -84,22 +82,21 @@ class Fitting:
         self.insertions.append(Insertion(self.lowering.component.name, spec, reason))
 
     def _next_repair(self, found: list[Finding]) -> tuple[str, str] | None:
-        """The first repair in order that has not been made, and why; None where none is left."""
+        """The first repair that has not been made, and what it mends; None where none is left."""
         tried = {insertion.spec for insertion in self.insertions}
-        for name in _REPAIRS:
-            mended = [f for f in found if f.repair.partition("{")[0] == name and f.repair not in tried]
-            if mended:
+        for spec in repairs(found):
+            if spec not in tried:
+                mended = [finding for finding in found if finding.repair == spec]
                 more = f" (and {len(mended) - 1} more)" if len(mended) > 1 else ""
-                return mended[0].repair, f"{mended[0].sentence}{more}"
+                return spec, f"{mended[0].sentence}{more}"
         return None
 
     def _refusal(self, found: list[Finding], why: str) -> PassError:
-        target = self.lowering.target
+        lowering, specs = self.lowering, repairs(found)
         rules = ", ".join(f"{rule} ({count})" for rule, count in Counter(f.rule for f in found).most_common(5))
-        repairs = [name for name in _REPAIRS if any(f.repair.startswith(name) for f in found)]
-        specs = [next(f.repair for f in found if f.repair.startswith(name)) for name in repairs]
+        place = f"{found[0].node}: " if found[0].node else ""
         return PassError(
-            f"{self.lowering.component.name}: target {target.name!r} would reject {len(found)} nodes, {why}; "
-            f"the first: {found[0].node}: {found[0].sentence}; by rule: {rules}",
-            fix=f"add {','.join(specs)} before the engine is built" if specs else "change the model or the target",
+            f"{lowering.component.name}: target {lowering.target.name!r} would reject the graph, {why}; "
+            f"{len(found)} findings: {rules}; the first: {place}{found[0].sentence}",
+            fix=f"add {','.join(specs)} where the graph is whole" if specs else "change the model or the target",
         )
