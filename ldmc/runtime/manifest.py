@@ -39,14 +39,15 @@ class Tensor(object):
 
 class PartEntry(object):
     """One file that runs: `name` (`unet` or `unet.0`), `form` (its engine), `file` (relative to the bundle), `inputs`,
-    `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), and `ops`: operators of the
-    component it is of (type -> count)."""
+    `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), `provider`: what an ONNX
+    part runs on ("" for the CPU, or `cuda`), and `ops`: operators of the component it is of (type -> count)."""
 
     def __init__(self, data, ops):
         self.name = data["name"]
         self.form = data["form"]
         self.file = data["file"]
         self.source = data.get("source") or ""
+        self.provider = data.get("provider") or ""
         self.ops = ops
         self.inputs = [Tensor(entry) for entry in data["inputs"]]
         self.outputs = [Tensor(entry) for entry in data["outputs"]]

@@ -13,7 +13,9 @@ import importlib
 
 from ..errors import BundleProblem
 
-MODULES = {"onnx": "onnxruntime_cpu"}
+MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt"}
+# A part that says where it runs, beside its form.
+PROVIDERS = {("onnx", "cuda"): "onnxruntime_cuda"}
 
 
 class OpenOptions(object):
@@ -34,12 +36,20 @@ class OpenOptions(object):
 
 
 def open_component(manifest, entry, options, remarks):
-    """Opens one component of a bundle in the engine for its form. Raises BundleProblem for a form without one."""
-    part = entry.parts[0]
-    module = MODULES.get(part.form)
+    """Opens one component of a bundle in the engines for its parts. Raises BundleProblem for a form without one."""
+    modules = {_module(manifest, part) for part in entry.parts}
+    if len(modules) > 1:
+        raise BundleProblem("component %s of %s has parts for several engines" % (entry.name, manifest.root))
+    backend = importlib.import_module("." + modules.pop(), __name__)
+    if hasattr(backend, "open_parts"):
+        return backend.open_parts(manifest, entry.parts, entry, options, remarks)
+    return backend.open_part(manifest, entry.parts[0], options, remarks)
+
+
+def _module(manifest, part):
+    module = PROVIDERS.get((part.form, part.provider)) or MODULES.get(part.form)
     if module is None:
-        message = "component %s of %s is in form %r; this runtime runs %s" % (
-            entry.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
+        message = "part %s of %s is in form %r; this runtime runs %s" % (
+            part.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
         raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
-    backend = importlib.import_module("." + module, __name__)
-    return backend.open_part(manifest, part, options, remarks)
+    return module
