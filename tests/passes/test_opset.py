@@ -50,7 +50,7 @@ SIGNATURES = {
     ),
     "no axes are no reduction": (
         18,
-        "(float[2,3] x) => (float[2,3] y) { y = ReduceL2 <noop_with_empty_axes = 1> (x) }",
+        "(float[2,3] x) => (float[2,3] y) { y = ReduceProd <noop_with_empty_axes = 1> (x) }",
         "(float[2,3] x) => (float[2,3] y) { y = Identity (x) }",
     ),
     "ReduceSum had axes as an input before": (
@@ -140,7 +140,8 @@ def test_a_signature_is_the_older_one(case: str) -> None:
     source, before, after = SIGNATURES[case]
     model = text_model(before, source)
     arrays = [
-        noise(*value.shape.numpy(), seed=k).astype(value.dtype.numpy()) for k, value in enumerate(model.graph.inputs)
+        noise(*value.shape.numpy(), seed=k).astype(value.dtype.numpy())
+        for k, value in enumerate(model.graph.inputs)
     ]
     wanted = run(model, *arrays)
     lowered, _ = opset(model)
@@ -185,22 +186,31 @@ FUNCTIONS = {
         {"Reshape": 2, "ReduceMean": 2, "Sub": 1, "Mul": 2, "Add": 2, "Sqrt": 1, "Div": 1},
     ),
 }
-CONSTANTS = """<{t}[5] s = {{1.5,2,-1,0.5,3}}, {t}[5] b = {{1,2,3,4,5}}, {t}[4] c = {{1,2,3,4}}, {t}[4] d = {{1,0,2,-1}},
-    {t}[2] g = {{2,3}}, {t}[2] h = {{1,-1}}>"""
+CONSTANTS = """<float[5] s = {1.5,2,-1,0.5,3}, float[5] b = {1,2,3,4,5}, float[4] c = {1,2,3,4}, float[4] d = {1,0,2,-1},
+    float[2] g = {2,3}, float[2] h = {1,-1}>"""
 
 
-def function_model(case: str, dtype: str) -> ir.Model:
+def function_model(case: str) -> ir.Model:
     source, node, _ = FUNCTIONS[case]
-    return text_model(
-        f"({dtype}[1,4,3,5] x) => ({dtype}[1,4,3,5] y) {CONSTANTS.format(t=dtype)} {{ {node} }}", source
-    )
+    return text_model(f"(float[1,4,3,5] x) => (float[1,4,3,5] y) {CONSTANTS} {{ {node} }}", source)
+
+
+def halved(model: ir.Model) -> ir.Model:
+    """The same in fp16: the text format has no such constants."""
+    for value in model.graph.initializers.values():
+        assert value.const_value is not None
+        value.const_value = ir.tensor(value.const_value.numpy().astype("float16"))
+        value.type = ir.TensorType(ir.DataType.FLOAT16)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.type = ir.TensorType(ir.DataType.FLOAT16)
+    return model
 
 
 @pytest.mark.parametrize("case", FUNCTIONS)
 def test_an_operator_is_written_with_older_ones(case: str) -> None:
     x = noise(1, 4, 3, 5)
-    [wanted] = run(function_model(case, "float"), x)
-    lowered, remark = opset(function_model(case, "float"))
+    [wanted] = run(function_model(case), x)
+    lowered, remark = opset(function_model(case))
     assert counts(lowered) == FUNCTIONS[case][2]
     assert all(node.name.startswith("mod.y/") for node in lowered.graph)
     assert len({node.name for node in lowered.graph}) == len(list(lowered.graph))
@@ -212,16 +222,16 @@ def test_an_operator_is_written_with_older_ones(case: str) -> None:
 def test_statistics_of_fp16_are_in_fp32(case: str) -> None:
     """A square of 300 is more than fp16 holds."""
     x = (300 + 40 * noise(1, 4, 3, 5)).astype("float16")
-    lowered, _ = opset(function_model(case, "float16"))
+    lowered, _ = opset(halved(function_model(case)))
     assert counts(lowered)["Cast"] == 2
     [found] = run(lowered, x)
     assert found.dtype == np.float16 and np.isfinite(found).all()
-    [wanted] = run(function_model(case, "float"), x.astype("float32"))
+    [wanted] = run(function_model(case), x.astype("float32"))
     assert snr_db(wanted, found) > 50
 
 
 def test_a_newer_opset_keeps_what_it_has() -> None:
-    lowered, _ = opset(function_model("LayerNormalization", "float"), to=17)
+    lowered, _ = opset(function_model("LayerNormalization"), to=17)
     assert counts(lowered) == {"LayerNormalization": 1}
     assert (lowered.opset_imports, lowered.ir_version) == ({"": 17}, 8)
 
@@ -236,7 +246,7 @@ REFUSED = {
     ),
     "a type that came later": (
         21,
-        "(bfloat16[2] x) => (bfloat16[2] y) { y = Relu (x) }",
+        "(bfloat16[2] x) => (bfloat16[2] y) { y = LeakyRelu (x) }",
         "its input X cannot be bfloat16 there",
     ),
     "a type of a reduction that came later": (
@@ -244,9 +254,14 @@ REFUSED = {
         "(bool[2] x) => (bool[1] y) { y = ReduceMax (x) }",
         "cannot be bool there",
     ),
+    "no axes of what does more than reduce": (
+        18,
+        "(float[2,3] x) => (float[2,3] y) { y = ReduceL2 <noop_with_empty_axes = 1> (x) }",
+        "it has noop_with_empty_axes=1 and no axes",
+    ),
     "axes that are computed": (
         18,
-        "(float[2] x, int64[1] a) => (float[n] y) { y = ReduceMean (x, a) }",
+        "(float[2] x, int64[1] a) => (float[1] y) { y = ReduceMean (x, a) }",
         "its axes are computed",
     ),
     "antialias": (
@@ -285,7 +300,7 @@ REFUSED = {
     "an attribute that came later": (
         18,
         "(float[2,3] x) => (int64[1] y) { y = Shape <start = 1> (x) }",
-        "its start=1 came with opset 15",
+        "its start=1 is not known there",
     ),
     "a default that changed": (
         18,
@@ -366,7 +381,10 @@ def test_every_layer_of_a_network_from_every_opset(
     [wanted] = run(component.payload, *arrays)
     lowered = Opset(to=to).run(component, Context(NANO)).payload
     assert lowered.opset_imports == {"": to}
-    np.testing.assert_array_equal(run(lowered, *arrays)[0], wanted)
+    [found] = run(lowered, *arrays)
+    if source < 21:
+        np.testing.assert_array_equal(found, wanted)
+    assert snr_db(wanted, found) > 120  # from 21 on the exporter writes GroupNormalization
 
 
 def test_notes_that_older_formats_cannot_hold_go() -> None:
@@ -381,6 +399,7 @@ def test_what_does_not_become_valid_is_an_error(monkeypatch: pytest.MonkeyPatch)
     from ldmc.passes.rewrites import lowerings
 
     def broken(node: ir.Node, editor: Any) -> None:
+        node.attributes.clear()
         node.resize_inputs(1)
 
     monkeypatch.setitem(lowerings.SIGNATURES, "Reshape", broken)
