@@ -5,12 +5,16 @@ A backend module has `open_part(manifest, part, options, remarks)`, which gives 
     run(arrays) -> list of arrays      positional, in the manifest's order; shapes and dtypes as the manifest says
     close()                            drops the engine's memory
 
+A module may also have `open_parts(manifest, parts, entry, options, remarks)`: consecutive parts of its form as one such
+object, between which it hands values on itself. `entry` has what they read and give together (`chain.Segment`).
+
 It raises BundleProblem where the engine is missing or refuses the file, and appends to `remarks` (list of str)
 what it could not do but can do without.
 """
 
 import importlib
 
+from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
 
 MODULES = {"onnx": "onnxruntime_cpu"}
@@ -34,12 +38,45 @@ class OpenOptions(object):
 
 
 def open_component(manifest, entry, options, remarks):
-    """Opens one component of a bundle in the engine for its form. Raises BundleProblem for a form without one."""
-    part = entry.parts[0]
-    module = MODULES.get(part.form)
+    """Opens one component of a bundle, each part in the engine for its form.
+
+    Raises: BundleProblem for a form without an engine, and for parts that do not fit together.
+    """
+    check_chain(manifest, entry)
+    links = []
+    try:
+        for segment in _segments(manifest, entry):
+            links.append((segment, _open_segment(manifest, segment, options, remarks)))
+    except BaseException:
+        Chain(entry, links).close()
+        raise
+    return links[0][1] if len(links) == 1 else Chain(entry, links)
+
+
+def _segments(manifest, entry):
+    """The parts, those together that an engine opens together: consecutive ones of its form."""
+    start = 0
+    segments = []
+    for stop in range(1, len(entry.parts) + 1):
+        following = entry.parts[stop].form if stop < len(entry.parts) else None
+        together = hasattr(_backend(manifest, entry, entry.parts[start].form), "open_parts")
+        if following != entry.parts[start].form or not together:
+            segments.append(Segment(entry, start, stop))
+            start = stop
+    return segments
+
+
+def _open_segment(manifest, segment, options, remarks):
+    backend = _backend(manifest, segment, segment.form)
+    if len(segment.parts) > 1:
+        return backend.open_parts(manifest, segment.parts, segment, options, remarks)
+    return backend.open_part(manifest, segment.parts[0], options, remarks)
+
+
+def _backend(manifest, entry, form):
+    module = MODULES.get(form)
     if module is None:
         message = "component %s of %s is in form %r; this runtime runs %s" % (
-            entry.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
+            entry.name, manifest.root, form, ", ".join(sorted(MODULES)))
         raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
-    backend = importlib.import_module("." + module, __name__)
-    return backend.open_part(manifest, part, options, remarks)
+    return importlib.import_module("." + module, __name__)
