@@ -9,15 +9,30 @@ ENGINE        unet/0.engine, ... if they were built here; else what the device b
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ldmc.artifacts.bundle import BundleWriter
+from ldmc.compiler.graph import summarise
 from ldmc.ir import Chain, Component, Engines, Form, Stats
+from ldmc.passes import embed
+from ldmc.targets.builder_memory import build_peak_bytes
+from ldmc.targets.target import Target
 
 Advance = Callable[[int], None]
+# What the manifest keeps of an engine's report: the rest is time and memory of one build.
+_REPORTED = (
+    "part",
+    "module",
+    "tensorrt",
+    "compute_capability",
+    "layers",
+    "engine_layers",
+    "weights_bytes",
+    "activation_bytes",
+)
 
 
 def weight_bytes(component: Component) -> int:
@@ -51,7 +66,9 @@ def write_intermediate(component: Component, bundle: BundleWriter, folder: str) 
 
 def manifest_entry(component: Component, parts: list[dict[str, Any]], stats: Stats) -> dict[str, Any]:
     """The manifest's section of one component."""
+    engines = {"engine": _engine_reports(component.payload)} if component.form is Form.ENGINE else {}
     return {
+        **engines,
         "form": str(component.form),
         "parts": parts,
         "inputs": [spec.to_json() for spec in component.inputs],
@@ -60,26 +77,50 @@ def manifest_entry(component: Component, parts: list[dict[str, Any]], stats: Sta
     }
 
 
-def finish_steps(component: Component) -> list[dict[str, Any]]:
+def _engine_reports(engines: Engines) -> list[dict[str, Any]]:
+    """What TensorRT said of each engine built here, less what differs from build to build."""
+    return [{key: report[key] for key in _REPORTED} for report in engines.reports]
+
+
+def finish_steps(component: Component, target: Target) -> list[dict[str, Any]]:
     """What the device has left to do for `component`: see `ldmc.runtime.finish`."""
-    if component.form is not Form.ENGINE or component.payload.files:
+    if component.form is not Form.ENGINE:
         return []
     engines: Engines = component.payload
-    finer = _finer(engines.source)
+    if engines.files and not engines.embed:
+        return []
     steps = []
-    for part in _parts(engines.source):
-        ladder = [
-            {**rung, "finer": [_engine_entry(p, _graph_path(component, p)) for p in finer[part.name]]}
-            if "finer" in rung
-            else dict(rung)
-            for rung in engines.recipe[part.name]["ladder"]
-            if "finer" not in rung or finer.get(part.name)
-        ]
-        steps.append(
-            {**engines.recipe[part.name], "part": part.name, "status": "pending", "ladder": ladder}
-            | {"component": component.name, "embed": engines.embed}
-        )
+    for number, part in enumerate(_parts(engines.source)):
+        built = engines.reports[number] if engines.files else None
+        step = _embed_step(built) if built else _build_step(engines, part, component, target)
+        step |= {"component": component.name, "part": part.name, "embed": engines.embed}
+        if engines.embed:
+            step["embed_argv"] = embed.argv(_engine_path(_graph_path(component, part)))
+        steps.append(step)
     return steps
+
+
+def _build_step(engines: Engines, part: Component, component: Component, target: Target) -> dict[str, Any]:
+    """An engine that the device builds: how, and the memory that is predicted to take."""
+    recipe = engines.recipe[part.name]
+    finer = _finer(engines.source).get(part.name, ())
+    ladder = [
+        {**rung, "finer": [_engine_entry(p, _graph_path(component, p)) for p in finer]}
+        if "finer" in rung
+        else dict(rung)
+        for rung in recipe["ladder"]
+        if finer or "finer" not in rung
+    ]
+    stats = summarise(part.payload).stats
+    activation_bytes = (stats.peak_activation_bytes if stats else None) or 0
+    peak_bytes = build_peak_bytes(recipe["weights_bytes"], activation_bytes, target)
+    return {**recipe, "ladder": ladder, "peak_bytes": peak_bytes, "status": "pending"}
+
+
+def _embed_step(report: Mapping[str, Any]) -> dict[str, Any]:
+    """An engine that is built, and waits to be embedded."""
+    built = {key: report[key] for key in _REPORTED}
+    return {"ladder": [], "status": "done", "engine": built}
 
 
 def _write_graphs(component: Component, bundle: BundleWriter, advance: Advance) -> list[dict[str, Any]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ldmc.compiler.meter import measured
+from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.stage import StageRecord, snapshot
 from ldmc.errors import LdmcError, PassError
 from ldmc.ir import Chain, Component, Form, TensorSpec
@@ -15,45 +14,67 @@ from ldmc.passes.base import Context, Pass
 from ldmc.targets.target import Target
 
 
-def lower(
-    component: Component, passes: list[Pass], target: Target, first_number: int, scratch: Path
-) -> Iterator[tuple[Component, StageRecord]]:
-    """Apply `passes` in order; after each, the component as it now is and the record of the stage.
+class Lowering:
+    """One component on its way through its passes.
 
-    scratch: folder in which each stage gets one for its files.
+    component: as it now is. done: the passes that ran. records: what each did, numbered 1, 2, ... for this component.
 
-    Raises:
-        PassError: a pass failed, or changed the component's inputs or outputs.
+    Args:
+        scratch: a folder in which each stage gets one for its files.
     """
-    before = snapshot(component)
-    for number, step in enumerate(passes, start=first_number):
+
+    def __init__(self, component: Component, target: Target, scratch: Path) -> None:
+        self.component = component
+        self.target = target
+        self.done: list[Pass] = []
+        self.records: list[StageRecord] = []
+        self._scratch = scratch
+        self._snapshot = snapshot(component)
+
+    def run(self, step: Pass) -> StageRecord:
+        """Apply one pass.
+
+        Raises:
+            PassError: the pass failed, or changed the component's inputs or outputs.
+        """
+        number = len(self.done) + 1
         remarks: list[str] = []
-        own = scratch / f"{number:02d}-{step.name}"
-        own.mkdir()
+        folder = self._scratch / f"{self.component.name}-{number:02d}-{step.name}"
+        folder.mkdir()
         with measured() as reading:
-            lowered = _run(step, component, Context(target, remarks.append, own))
-        check_io(component, lowered, step.name)
+            lowered = _run(step, self.component, Context(self.target, remarks.append, folder))
+        check_io(self.component, lowered, step.name)
         after = snapshot(lowered)
         record = StageRecord(
             number,
-            component.name,
+            self.component.name,
             step.name,
             str(step),
             _status(lowered),
-            before,
+            self._snapshot,
             after,
             reading.seconds,
-            reading.peak_rss_bytes,
+            _peak_rss_bytes(reading, self.component, lowered),
             tuple(remarks),
         )
-        component, before = lowered, after
-        yield component, record
+        self.component, self._snapshot = lowered, after
+        self.done.append(step)
+        self.records.append(record)
+        return record
 
 
 def _status(component: Component) -> str:
     """`pending` where the device has to do the work."""
-    waits = component.form is Form.ENGINE and not component.payload.files
+    waits = component.form is Form.ENGINE and (component.payload.embed or not component.payload.files)
     return "pending" if waits else "done"
+
+
+def _peak_rss_bytes(reading: Reading, before: Component, after: Component) -> int | None:
+    """Of this process or of one that built an engine for it, whichever held more."""
+    is_built = after.form is Form.ENGINE and before.form is not Form.ENGINE
+    reports = after.payload.reports if is_built else ()
+    peaks = [reading.peak_rss_bytes, *(report["peak_rss_bytes"] for report in reports)]
+    return max((peak for peak in peaks if peak is not None), default=None)
 
 
 def _run(step: Pass, component: Component, context: Context) -> Component:

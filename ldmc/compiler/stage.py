@@ -51,7 +51,7 @@ def _module_stats(module: Any) -> Stats:
 class StageRecord:
     """What one pass did to one component.
 
-    number: 1, 2, ... over the whole build. spec: the pass in canonical form. status: `done`.
+    number: 1, 2, ... for this component. spec: the pass in canonical form. status: `done`, or `pending` on the device.
     """
 
     number: int
@@ -70,8 +70,13 @@ class StageRecord:
         """`03-fold`, the name users refer to it by."""
         return f"{self.number:02d}-{self.name}"
 
+    @property
+    def report_path(self) -> str:
+        """Where the report lies in the bundle."""
+        return f"reports/{self.component}/{self.stage}.json"
+
     def report(self) -> dict[str, Any]:
-        """The file reports/NN-pass.json: everything but what differs from run to run (seconds, memory)."""
+        """The file at `report_path`: everything but what differs from run to run (seconds, memory)."""
         return {
             "component": self.component,
             "pass": self.spec,
@@ -90,7 +95,7 @@ class StageRecord:
             "component": self.component,
             "pass": self.spec,
             "status": self.status,
-            "report": f"reports/{self.stage}.json",
+            "report": self.report_path,
             "nodes_before": self.before.stats.nodes,
             "nodes_after": self.after.stats.nodes,
         }

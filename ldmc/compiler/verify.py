@@ -28,7 +28,7 @@ from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
 from ldmc.runtime import load
 from ldmc.runtime.manifest import Manifest, check_files
-from ldmc.targets.reader import load_target
+from ldmc.targets.reader import load_target, target_names
 
 # What each dtype must reach: SNR of a component and PSNR of the image, in dB.
 NEEDED_SNR_DB = {"float32": 60.0, "float16": 30.0}
@@ -280,9 +280,9 @@ def _cure(
     """Compile the component again with more and more of it in fp32, until nothing overflows."""
     import onnx_ir as ir
 
-    from ldmc.compiler.lower import lower
+    from ldmc.compiler.lower import Lowering
 
-    target = load_target(target_name)
+    target = load_target(target_name if target_name in target_names() else "cpu")  # a board's file may be gone
     component = next(c for c in program.components if c.name == name)
     assert isinstance(component.payload, Network)
     steps = to_one_graph([placed.pass_ for placed in parse_pipeline(text)])
@@ -290,9 +290,11 @@ def _cure(
     def retry(keep: tuple[str, ...]) -> Overflow | None:
         changed = [replace(step, keep=keep) if isinstance(step, Fp16) else step for step in steps]
         with tempfile.TemporaryDirectory(prefix="ldmc-") as folder:
-            *_, (lowered, _) = lower(component, changed, target, first_number=1, scratch=Path(folder))
+            lowering = Lowering(component, target, Path(folder))
+            for step in changed:
+                lowering.run(step)
             file = Path(folder) / "model.onnx"
-            ir.save(lowered.payload, file, external_data="model.onnx.data")
+            ir.save(lowering.component.payload, file, external_data="model.onnx.data")
             return find_overflow(name, file, inputs)
 
     fp16 = next(step for step in steps if isinstance(step, Fp16))

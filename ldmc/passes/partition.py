@@ -50,6 +50,7 @@ class Partition(Pass):
     requires: ClassVar[tuple[Form, ...]] = (Form.ONNX,)
     produces: ClassVar[Form] = Form.PARTS
     tools: ClassVar[tuple[str, ...]] = ("onnx_ir",)
+    faces_target: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("parts", "max_mib", "spare_mib"):

@@ -40,15 +40,16 @@ class Tensor(object):
 
 class PartEntry(object):
     """One file that runs: `name` (`unet` or `unet.0`), `form` (its engine), `file` (relative to the bundle), `inputs`,
-    `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), `weights_bytes`: what it
-    reads of the weights file that parts share (None where not known), and `ops`: operators of the component it is of
-    (type -> count)."""
+    `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), `provider`: what an ONNX
+    part runs on ("" for the CPU, or `cuda`), `weights_bytes`: what it reads of the weights file that parts share (None
+    where not known), and `ops`: operators of the component it is of (type -> count)."""
 
     def __init__(self, data, ops):
         self.name = data["name"]
         self.form = data["form"]
         self.file = data["file"]
         self.source = data.get("source") or ""
+        self.provider = data.get("provider") or ""
         self.weights_bytes = data.get("weights_bytes")
         self.ops = ops
         self.inputs = [Tensor(entry) for entry in data["inputs"]]

@@ -1,6 +1,7 @@
 """How much memory this process holds and has held. Linux says exactly; elsewhere a part, or None."""
 
 import io
+import os
 import sys
 
 # A process's own limit: cgroup v2, then v1; {} is its group, which is / where a container sees only its own.
@@ -18,6 +19,33 @@ def peak_rss_bytes():
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_rss_bytes_of(process):
+    """The same of another process, by its number; None where the system does not say or it has ended."""
+    return _kib_entry("/proc/%d/status" % process, "VmHWM")
+
+
+def available_bytes(root="/"):
+    """Memory that new programs can have without the system swapping; None where it does not say.
+
+    Args: root: where /proc is looked for.
+    """
+    return meminfo(root).get("MemAvailable")
+
+
+def meminfo(root="/"):
+    """/proc/meminfo as a dict of bytes; empty where there is none."""
+    found = {}
+    try:
+        with io.open(os.path.join(root, "proc", "meminfo"), encoding="ascii", errors="replace") as stream:
+            for line in stream:
+                name, _, rest = line.partition(":")
+                if rest.split()[1:] == ["kB"]:
+                    found[name] = int(rest.split()[0]) * 1024
+    except (OSError, ValueError):
+        return found
+    return found
 
 
 def private_bytes():

@@ -17,7 +17,9 @@ import importlib
 from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
 
-MODULES = {"onnx": "onnxruntime_cpu"}
+MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt"}
+# A part that says where it runs, beside its form.
+PROVIDERS = {("onnx", "cuda"): "onnxruntime_cuda"}
 
 
 class OpenOptions(object):
@@ -38,45 +40,48 @@ class OpenOptions(object):
 
 
 def open_component(manifest, entry, options, remarks):
-    """Opens one component of a bundle, each part in the engine for its form.
+    """Opens one component of a bundle, each part in the engine for it.
 
     Raises: BundleProblem for a form without an engine, and for parts that do not fit together.
     """
     check_chain(manifest, entry)
+    modules = [_module(manifest, part) for part in entry.parts]
     links = []
     try:
-        for segment in _segments(manifest, entry):
-            links.append((segment, _open_segment(manifest, segment, options, remarks)))
+        for start, stop in _runs(modules):
+            segment = Segment(entry, start, stop)
+            links.append((segment, _open_segment(manifest, segment, modules[start], options, remarks)))
     except BaseException:
         Chain(entry, links).close()
         raise
     return links[0][1] if len(links) == 1 else Chain(entry, links)
 
 
-def _segments(manifest, entry):
-    """The parts, those together that an engine opens together: consecutive ones of its form."""
+def _runs(modules):
+    """(start, stop) of the parts that are opened together: consecutive ones of an engine that can; else one alone."""
     start = 0
-    segments = []
-    for stop in range(1, len(entry.parts) + 1):
-        following = entry.parts[stop].form if stop < len(entry.parts) else None
-        together = hasattr(_backend(manifest, entry, entry.parts[start].form), "open_parts")
-        if following != entry.parts[start].form or not together:
-            segments.append(Segment(entry, start, stop))
+    for stop in range(1, len(modules) + 1):
+        ends = stop == len(modules) or modules[stop] != modules[start]
+        if ends or not hasattr(_backend(modules[start]), "open_parts"):
+            yield start, stop
             start = stop
-    return segments
 
 
-def _open_segment(manifest, segment, options, remarks):
-    backend = _backend(manifest, segment, segment.form)
-    if len(segment.parts) > 1:
+def _open_segment(manifest, segment, module, options, remarks):
+    backend = _backend(module)
+    if hasattr(backend, "open_parts"):
         return backend.open_parts(manifest, segment.parts, segment, options, remarks)
     return backend.open_part(manifest, segment.parts[0], options, remarks)
 
 
-def _backend(manifest, entry, form):
-    module = MODULES.get(form)
-    if module is None:
-        message = "component %s of %s is in form %r; this runtime runs %s" % (
-            entry.name, manifest.root, form, ", ".join(sorted(MODULES)))
-        raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
+def _backend(module):
     return importlib.import_module("." + module, __name__)
+
+
+def _module(manifest, part):
+    module = PROVIDERS.get((part.form, part.provider)) or MODULES.get(part.form)
+    if module is None:
+        message = "part %s of %s is in form %r; this runtime runs %s" % (
+            part.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
+        raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
+    return module
