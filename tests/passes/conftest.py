@@ -40,3 +40,29 @@ def tiny_stages(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> d
             lowering.run(step)
             found.append(copied(lowering.component))
     return stages
+
+
+@pytest.fixture(scope="session")
+def tiny_fp32(tiny_model: Path) -> dict[str, list[Component]]:
+    """The tiny model in single precision after each of onnx and fold, by component, with its weights."""
+    return _stages(tiny_model, "onnx,fold")
+
+
+@pytest.fixture(scope="session")
+def tiny_weighted(tiny_model: Path) -> Component:
+    """The tiny UNet in half precision, folded, with its weights."""
+    return _stages(tiny_model, "fp16,onnx,fold")["unet"][-1]
+
+
+def _stages(model: Path, spec: str) -> dict[str, list[Component]]:
+    request = ModelRequest(str(model))
+    steps = [placed.pass_ for placed in parse_pipeline(spec)]
+    found: dict[str, list[Component]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for component in read_program(open_model(request, print), request).components:
+            own = Path(scratch) / component.name
+            own.mkdir()
+            stages = lower(component, steps, target(), first_number=1, scratch=own)
+            lowered = [copied(stage) for stage, _ in stages]
+            found[component.name] = [stage for stage in lowered if stage.form is Form.ONNX]
+    return found
