@@ -176,6 +176,6 @@ def _step_of(step, part, count):
     return {
         "component": step["component"], "part": part["name"], "status": "pending", "ladder": rungs,
         "weights_bytes": weights_bytes, "embed": False,
-        # At least what the weights that are not there would take once.
+        # Without what the weights that are not there would take once; the builder holds them more often.
         "peak_bytes": part.get("peak_bytes") or max((step.get("peak_bytes") or 0) - saved, 0),
     }
