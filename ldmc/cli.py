@@ -19,6 +19,7 @@ import ldmc
 from ldmc.commands.bench import bench
 from ldmc.commands.build import build
 from ldmc.commands.diff import diff
+from ldmc.commands.doctor import doctor
 from ldmc.commands.inspect import inspect
 from ldmc.commands.passes import passes
 from ldmc.commands.run import run
@@ -40,7 +41,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (build, run, bench, verify, inspect, diff, passes, targets):
+for _command in (build, run, bench, verify, inspect, diff, passes, targets, doctor):
     cli.add_command(_command)
 
 

@@ -1,47 +1,33 @@
 """The build, from request to bundle. Reads like a table of contents.
 
-check everything that can be checked  ->  open the model  ->  for each component: lower, write  ->  finish
+check everything that can be checked  ->  open the model  ->  lower each component to what the target reads
+->  plan its memory  ->  for each component: lower to the end, write  ->  finish
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-import ldmc
 from ldmc.artifacts.bundle import BundleWriter, check_output
 from ldmc.compiler import emit
-from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, open_model, read_program
+from ldmc.compiler.fit import Fitting, Insertion
+from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, Opened, open_model, read_program
+from ldmc.compiler.lower import Lowering
+from ldmc.compiler.manifest import finish_section, manifest
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import checked_pipeline
-from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import StageRecord
 from ldmc.errors import UsageError
-from ldmc.ir import COMPONENTS, Component, Form, Program, Stats
+from ldmc.ir import COMPONENTS, Component, Program
 from ldmc.passes.base import Pass
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
-
-_TOOLS = (
-    "torch",
-    "diffusers",
-    "onnx",
-    "onnx-ir",
-    "onnxscript",
-    "onnxsim",
-    "onnxruntime",
-    "tensorrt",
-    "tensorrt_rtx",
-    "safetensors",
-    "numpy",
-)
 
 
 @dataclass(frozen=True)
@@ -50,6 +36,8 @@ class BuildRequest:
 
     passes: one spec for all components, or None for the target's default.
     output: folder of the bundle, or None for NAME.TARGET.ldmc here.
+    strict: insert nothing that was not asked for, and refuse what does not fit.
+    allow_over_budget: go on where the target's memory is predicted to be too small.
     """
 
     target: str
@@ -58,6 +46,8 @@ class BuildRequest:
     output: Path | None = None
     force: bool = False
     keep_intermediates: bool = False
+    strict: bool = False
+    allow_over_budget: bool = False
 
 
 class Progress(Protocol):
@@ -65,6 +55,10 @@ class Progress(Protocol):
 
     def stage(self, title: str, total_bytes: int | None) -> AbstractContextManager[Callable[[int], None]]:
         """Something that takes a while begins; the function given is told of bytes done."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Something that was decided for the user."""
         ...
 
     def warn(self, message: str) -> None:
@@ -94,6 +88,9 @@ class BuildResult:
     peak_rss_bytes: int | None
     records: tuple[StageRecord, ...]
     writes: dict[str, Written]
+    pipeline: dict[str, str]
+    insertions: tuple[Insertion, ...]
+    pending: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The documented output of `ldmc build --json`."""
@@ -102,6 +99,9 @@ class BuildResult:
             "target": self.target,
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
+            "pipeline": self.pipeline,
+            "insertions": [insertion.to_json() for insertion in self.insertions],
+            "pending": list(self.pending),
             "stages": [record.to_json() for record in self.records],
             "write": {
                 name: {
@@ -129,36 +129,134 @@ def build(
         target = load_target(request.target)
         pipelines = _pipelines(request, target)
         _check_machine(pipelines, target)
-        _check_explicit_output(request)
+        _check_explicit_output(request, target)
         with progress.stage("open model", None), measured() as opening:
             opened = open_model(request.model, progress.warn)
             output = request.output or Path(f"{opened.name}.{target.name}.ldmc")
             check_output(output, force=request.force)
             program = read_program(opened, request.model)
-        records: list[StageRecord] = []
-        writes: dict[str, Written] = {}
-        entries: dict[str, Any] = {}
-        pending: list[dict[str, Any]] = []
         with BundleWriter(output, force=request.force) as bundle:
-            for component in program.components:
-                steps = pipelines[component.name]
-                with bundle.scratch() as scratch:
-                    lowered = _lower(component, steps, target, records, bundle, progress, request, scratch)
-                    own = [record for record in records if record.component == component.name]
-                    writes[component.name], entries[component.name] = _write(
-                        lowered, own[-1].after.stats, bundle, progress
-                    )
-                pending += emit.finish_steps(lowered, target)
-                progress.component_done(component.name, own, writes[component.name])
+            job = _Job(request, target, opened, program, bundle, progress)
+            with bundle.scratch() as scratch:
+                job.lower(pipelines, scratch)
+            content = job.manifest()
             with progress.stage("finish bundle", None), measured() as finishing:
-                bundle.complete(_manifest(program, target, pipelines, entries, records, pending))
+                bundle.complete(content)
             if approve is not None:
                 with progress.stage("verify against PyTorch", None):
                     approve(bundle.folder)
             bundle.publish()
-    peaks = [r.peak_rss_bytes for r in (opening, finishing, *(w.reading for w in writes.values()))]
-    known = [peak for peak in (*peaks, *(r.peak_rss_bytes for r in records)) if peak is not None]
-    return BuildResult(output, target.name, total.seconds, max(known, default=None), tuple(records), writes)
+    return job.result(output, total, (opening, finishing))
+
+
+class _Job:
+    """One build under way: everything its steps share."""
+
+    def __init__(
+        self,
+        request: BuildRequest,
+        target: Target,
+        opened: Opened,
+        program: Program,
+        bundle: BundleWriter,
+        progress: Progress,
+    ) -> None:
+        self.request = request
+        self.target = target
+        self.opened = opened
+        self.program = program
+        self.bundle = bundle
+        self.progress = progress
+        self.fittings: list[Fitting] = []
+        self.writes: dict[str, Written] = {}
+        self.entries: dict[str, Any] = {}
+        self.pending: list[dict[str, Any]] = []
+
+    def lower(self, pipelines: dict[str, list[Pass]], scratch: Path) -> None:
+        """Lower and write every component. No weight is read before all of them are known to fit the target."""
+        for component in self.program.components:
+            lowering = Lowering(component, self.target, scratch)
+            fitting = Fitting(lowering, list(pipelines[component.name]), self.run)
+            self.fittings.append(fitting)
+            fitting.lower_to_target(strict=self.request.strict)
+            for insertion in fitting.insertions:
+                self.progress.note(str(insertion))
+        for fitting in self.fittings:
+            while fitting.waiting:
+                fitting.advance()
+            self.write(fitting.lowering)
+
+    def run(self, lowering: Lowering, step: Pass) -> StageRecord:
+        """Apply one pass, with its progress, report and intermediate graph."""
+        with self.progress.stage(f"{lowering.component.name}: {step.name}", None):
+            record = lowering.run(step)
+        self.bundle.add_json(record.report(), record.report_path, "report")
+        if self.request.keep_intermediates:
+            emit.write_intermediate(lowering.component, self.bundle, f"intermediate/{record.component}/{record.stage}")
+        return record
+
+    def write(self, lowering: Lowering) -> None:
+        """Stream one component into the bundle."""
+        component = lowering.component
+        total = emit.weight_bytes(component)
+        gc.collect()  # what tracing left behind
+        with (
+            self.progress.stage(f"{component.name}: write weights", total) as advance,
+            measured() as reading,
+        ):
+            parts = emit.write(component, self.bundle, advance)
+        stats = lowering.records[-1].after.stats
+        self.entries[component.name] = emit.manifest_entry(component, parts, stats)
+        self.writes[component.name] = Written(total, reading)
+        self.pending += emit.finish_steps(component, self.target)
+        self.progress.component_done(component.name, lowering.records, self.writes[component.name])
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest, with the references that the device needs."""
+        lowerings = [fitting.lowering for fitting in self.fittings]
+        references = {
+            lowering.component.name: self.reference(original, lowering.component)
+            for original, lowering in zip(self.program.components, lowerings, strict=True)
+            if any(step["component"] == original.name for step in self.pending)
+        }
+        dtype = lowerings[0].component.inputs[0].dtype
+        finish = finish_section(self.target, self.pending, references, dtype)
+        return manifest(self.program, self.target, lowerings, self.entries, finish)
+
+    def reference(self, original: Component, lowered: Component) -> str:
+        """Write what the device checks the component against; its path in the bundle."""
+        from ldmc.compiler.reference import save_reference
+
+        relative = f"reference/{original.name}.npz"
+        last = self.program.scheduler["num_train_timesteps"] - 1
+
+        def save(file: Path) -> None:
+            save_reference(self.opened, lowered, original.payload, last, file)
+
+        with self.progress.stage(f"{original.name}: reference outputs", None):
+            self.bundle.add_file(relative, "reference", save)
+        return relative
+
+    def result(self, output: Path, total: Reading, others: tuple[Reading, ...]) -> BuildResult:
+        """What is told of the build."""
+        records = tuple(record for fitting in self.fittings for record in fitting.lowering.records)
+        readings = [*others, *(w.reading for w in self.writes.values())]
+        peaks = [reading.peak_rss_bytes for reading in readings] + [r.peak_rss_bytes for r in records]
+        pipeline = {
+            fitting.lowering.component.name: ",".join(str(step) for step in fitting.lowering.done)
+            for fitting in self.fittings
+        }
+        return BuildResult(
+            output,
+            self.target.name,
+            total.seconds,
+            max((peak for peak in peaks if peak is not None), default=None),
+            records,
+            self.writes,
+            pipeline,
+            tuple(insertion for fitting in self.fittings for insertion in fitting.insertions),
+            tuple(step["part"] for step in self.pending),
+        )
 
 
 def _pipelines(request: BuildRequest, target: Target) -> dict[str, list[Pass]]:
@@ -179,104 +277,13 @@ def _check_machine(pipelines: dict[str, list[Pass]], target: Target) -> None:
                 raise UsageError(f"pass {step.name!r} cannot run here: {lacking}")
 
 
-def _check_explicit_output(request: BuildRequest) -> None:
+def _check_explicit_output(request: BuildRequest, target: Target) -> None:
     """Refuse a taken output before the model is even looked for."""
     named = request.output
     if named is None and request.model.model is None:
-        named = Path(f"{DEFAULT_MODEL}.{request.target}.ldmc")
+        named = Path(f"{DEFAULT_MODEL}.{target.name}.ldmc")
     if named is not None:
         check_output(named, force=request.force)
-
-
-def _lower(
-    component: Component,
-    steps: list[Pass],
-    target: Target,
-    records: list[StageRecord],
-    bundle: BundleWriter,
-    progress: Progress,
-    request: BuildRequest,
-    scratch: Path,
-) -> Component:
-    """Run the passes of one component; records and reports are added as stages end."""
-    from ldmc.compiler.lower import lower
-
-    stages = lower(component, steps, target, first_number=len(records) + 1, scratch=scratch)
-    for step in steps:
-        with progress.stage(f"{component.name}: {step.name}", None):
-            component, record = next(stages)
-        records.append(record)
-        bundle.add_json(record.report(), f"reports/{record.stage}.json", "report")
-        if request.keep_intermediates and component.form is Form.ONNX:
-            bundle.add_onnx(
-                component.payload, f"intermediate/{record.stage}/model.onnx", "intermediate", _ignore
-            )
-    return component
-
-
-def _ignore(_: int) -> None:
-    """Progress of what is not worth a bar."""
-
-
-def _write(
-    component: Component, stats: Stats, bundle: BundleWriter, progress: Progress
-) -> tuple[Written, dict[str, Any]]:
-    """Stream one component into the bundle; its section of the manifest."""
-    total = emit.weight_bytes(component)
-    gc.collect()  # what tracing left behind
-    with progress.stage(f"{component.name}: write weights", total) as advance, measured() as reading:
-        parts = emit.write(component, bundle, advance)
-    return Written(total, reading), emit.manifest_entry(component, parts, stats)
-
-
-def _manifest(
-    program: Program,
-    target: Target,
-    pipelines: dict[str, list[Pass]],
-    entries: dict[str, Any],
-    records: list[StageRecord],
-    pending: list[dict[str, Any]],
-) -> dict[str, Any]:
-    """The manifest, less what the writer adds."""
-    packages = {name: version for name, version in target.requirements.items() if name != "python"}
-    return {
-        "name": program.name,
-        "target": target.name,
-        "pipeline": {name: format_pipeline(steps) for name, steps in pipelines.items()},
-        "source": dict(program.source),
-        "components": entries,
-        "stages": [record.manifest_entry() for record in records],
-        "requirements": {"python": target.requirements["python"], "packages": packages},
-        "scheduler": dict(program.scheduler),
-        "load": target.load,
-        "finish": _finish(target, pending),
-        "toolchain": _toolchain(),
-    }
-
-
-def _finish(target: Target, steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is left to do on the device, and what device that must be; empty where nothing is."""
-    if not steps:
-        return {}
-    return {
-        "device": {
-            "arch": target.arch,
-            "compute_capability": target.gpu.compute_capability if target.gpu else "",
-            "l4t": target.toolchain.get("l4t", ""),
-            "tensorrt": target.requirements.get("tensorrt") or target.requirements.get("tensorrt_rtx", ""),
-        },
-        "libraries_bytes": target.memory.libraries_bytes if target.memory else 0,
-        "steps": steps,
-    }
-
-
-def _toolchain() -> dict[str, str]:
-    """Versions of everything that had a hand in the bundle."""
-    versions = {"ldmc": ldmc.__version__, "python": platform.python_version()}
-    for name in _TOOLS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return versions
 
 
 @contextlib.contextmanager

@@ -57,6 +57,13 @@ def write(component: Component, bundle: BundleWriter, advance: Advance) -> list[
     return _write_graphs(component, bundle, advance)
 
 
+def write_intermediate(component: Component, bundle: BundleWriter, folder: str) -> None:
+    """Keep the graphs of `component` as they are after a stage, in `folder` of the bundle; only ONNX can be kept."""
+    if component.form in (Form.ONNX, Form.PARTS):
+        graphs = {f"{folder}/{_graph_name(component, part)}": part.payload for part in _graphs(component)}
+        bundle.add_onnx_parts(graphs, f"{folder}/model.onnx.data", "intermediate", lambda _: None)
+
+
 def manifest_entry(component: Component, parts: list[dict[str, Any]], stats: Stats) -> dict[str, Any]:
     """The manifest's section of one component."""
     engines = {"engine": _engine_reports(component.payload)} if component.form is Form.ENGINE else {}
@@ -154,13 +161,15 @@ def _engine_entry(part: Component, graph: str) -> dict[str, Any]:
 
 
 def _part_entry(part: Component, form: str, file: str) -> dict[str, Any]:
-    return {
+    entry = {
         "name": part.name,
         "form": form,
         "file": file,
         "inputs": [spec.to_json() for spec in part.inputs],
         "outputs": [spec.to_json() for spec in part.outputs],
     }
+    # A graph file does not say what of the shared weights file is its own.
+    return entry | {"weights_bytes": weight_bytes(part)} if part.form is Form.ONNX else entry
 
 
 def _parts(component: Component) -> tuple[Component, ...]:
@@ -185,8 +194,11 @@ def _graphs(component: Component) -> Iterable[Component]:
 
 def _graph_path(component: Component, part: Component) -> str:
     """unet -> unet/model.onnx, unet.0 -> unet/0.onnx, unet.0.1 -> unet/0.1.onnx"""
-    stem = part.name.removeprefix(component.name).removeprefix(".") or "model"
-    return f"{component.name}/{stem}.onnx"
+    return f"{component.name}/{_graph_name(component, part)}"
+
+
+def _graph_name(component: Component, part: Component) -> str:
+    return f"{part.name.removeprefix(component.name).removeprefix('.') or 'model'}.onnx"
 
 
 def _engine_path(graph: str) -> str:

@@ -18,6 +18,10 @@ TABLE = {
     "fp16": "ldmc.passes.fp16:Fp16",
     "onnx": "ldmc.passes.onnx:Onnx",
     "fold": "ldmc.passes.fold:Fold",
+    "groupnorm": "ldmc.passes.groupnorm:GroupNorm",
+    "opset": "ldmc.passes.opset:Opset",
+    "check": "ldmc.passes.check:Check",
+    "partition": "ldmc.passes.partition:Partition",
     "trt": "ldmc.passes.trt:Trt",
     "embed": "ldmc.passes.embed:Embed",
 }

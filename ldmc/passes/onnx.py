@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ldmc.errors import PassError
 from ldmc.ir import Component, Form, Network
 from ldmc.passes.base import Context, Pass
+from ldmc.passes.decompose import spare_decomposition
 from ldmc.targets.target import Target
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Onnx(Pass):
             raise ValueError(f"opset={self.opset}: the exporter writes opset {MIN_OPSET} to {MAX_OPSET}")
 
     def objection(self, target: Target) -> str:
-        if self.opset > target.opset:
+        # An older one is not asked of the exporter: the pass `opset` lowers what it wrote.
+        if self.opset > target.opset >= MIN_OPSET:
             return f"target {target.name!r} reads opset {target.opset} at most, not {self.opset}"
         return ""
 
@@ -85,6 +87,7 @@ def _export(component: Component, opset: int) -> ir.Model:
             torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in component.inputs
         )
         traced = torch.export.export(network.module, examples, strict=False)
+        spare_decomposition(traced)
         # optimize=False: the exporter's optimiser would look into weights that are not there.
         program = torch.onnx.export(traced, dynamo=True, optimize=False, opset_version=opset, verbose=False)
     assert program is not None

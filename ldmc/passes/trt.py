@@ -47,6 +47,7 @@ class Trt(Pass):
     requires: ClassVar[tuple[Form, ...]] = (Form.ONNX, Form.PARTS)
     produces: ClassVar[Form] = Form.ENGINE
     tools: ClassVar[tuple[str, ...]] = ("onnx_ir",)
+    faces_target: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.sm and self.sm not in COMPUTE_CAPABILITIES:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
-from ldmc.compiler.lower import lower
+from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Component
 from tests.passes.modules import block, copied, lowered, target, without_weights
@@ -27,7 +27,7 @@ def exported() -> Callable[[int], Component]:
 
 
 @pytest.fixture(scope="session")
-def tiny_stages(tiny_model: Path) -> dict[str, list[Component]]:
+def tiny_stages(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Component]]:
     """The tiny model after each of fp16, onnx and fold, by component. Its weights raise when they are read."""
     request = ModelRequest(str(tiny_model))
     program = read_program(open_model(request, print), request)
@@ -35,6 +35,8 @@ def tiny_stages(tiny_model: Path) -> dict[str, list[Component]]:
     stages: dict[str, list[Component]] = {}
     for component in program.components:
         found = stages[component.name] = []
-        for stage, _ in lower(without_weights(component), steps, target(), first_number=1):
-            found.append(copied(stage))
+        lowering = Lowering(without_weights(component), target(), tmp_path_factory.mktemp("scratch"))
+        for step in steps:
+            lowering.run(step)
+            found.append(copied(lowering.component))
     return stages
