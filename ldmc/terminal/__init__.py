@@ -149,6 +149,9 @@ def print_bench(result: dict[str, Any], console: Console) -> None:
         f"peak memory {_mib(result['peak_rss_bytes'])} MiB",
         highlight=False,
     )
+    if result["open_seconds"]:
+        seconds = f"{result['open_seconds']:.2f} s of each picture"
+        console.print(f"{seconds} is opening components, which are loaded one at a time", highlight=False)
 
 
 def print_verify(report: VerifyReport, console: Console) -> None:

@@ -5,12 +5,16 @@ A backend module has `open_part(manifest, part, options, remarks)`, which gives 
     run(arrays) -> list of arrays      positional, in the manifest's order; shapes and dtypes as the manifest says
     close()                            drops the engine's memory
 
+A module may also have `open_parts(manifest, parts, entry, options, remarks)`: consecutive parts of its form as one such
+object, between which it hands values on itself. `entry` has what they read and give together (`chain.Segment`).
+
 It raises BundleProblem where the engine is missing or refuses the file, and appends to `remarks` (list of str)
 what it could not do but can do without.
 """
 
 import importlib
 
+from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
 
 MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt"}
@@ -36,14 +40,39 @@ class OpenOptions(object):
 
 
 def open_component(manifest, entry, options, remarks):
-    """Opens one component of a bundle in the engines for its parts. Raises BundleProblem for a form without one."""
-    modules = {_module(manifest, part) for part in entry.parts}
-    if len(modules) > 1:
-        raise BundleProblem("component %s of %s has parts for several engines" % (entry.name, manifest.root))
-    backend = importlib.import_module("." + modules.pop(), __name__)
-    if hasattr(backend, "open_parts"):
-        return backend.open_parts(manifest, entry.parts, entry, options, remarks)
-    return backend.open_part(manifest, entry.parts[0], options, remarks)
+    """Opens one component of a bundle, each part in the engine for its form.
+
+    Raises: BundleProblem for a form without an engine, and for parts that do not fit together.
+    """
+    check_chain(manifest, entry)
+    links = []
+    try:
+        for segment in _segments(manifest, entry):
+            links.append((segment, _open_segment(manifest, segment, options, remarks)))
+    except BaseException:
+        Chain(entry, links).close()
+        raise
+    return links[0][1] if len(links) == 1 else Chain(entry, links)
+
+
+def _segments(manifest, entry):
+    """The parts, those together that an engine opens together: consecutive ones of its form."""
+    start = 0
+    segments = []
+    modules = [_module(manifest, part) for part in entry.parts]
+    for stop in range(1, len(entry.parts) + 1):
+        following = modules[stop] if stop < len(entry.parts) else None
+        if following != modules[start] or not hasattr(_backend(modules[start]), "open_parts"):
+            segments.append(Segment(entry, start, stop))
+            start = stop
+    return segments
+
+
+def _open_segment(manifest, segment, options, remarks):
+    backend = _backend(_module(manifest, segment.parts[0]))
+    if len(segment.parts) > 1:
+        return backend.open_parts(manifest, segment.parts, segment, options, remarks)
+    return backend.open_part(manifest, segment.parts[0], options, remarks)
 
 
 def _module(manifest, part):
@@ -53,3 +82,7 @@ def _module(manifest, part):
             part.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
         raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
     return module
+
+
+def _backend(module):
+    return importlib.import_module("." + module, __name__)

@@ -153,17 +153,18 @@ def check_steps(manifest):
     """Raises BundleProblem where a step lacks what it needs, or names a file outside the bundle or not in it."""
     for index, step in enumerate(manifest.finish["steps"]):
         place = "%s: finish.steps[%d]" % (manifest.path, index)
-        missing = [key for key in ("component", "part", "status", "ladder") if not step.get(key)]
+        missing = [key for key in ("component", "part", "status", "ladder") if key not in step]
         if missing or step["component"] not in manifest.components:
             raise BundleProblem("%s lacks %s" % (place, ", ".join(missing) or "a component of the bundle"), REBUILD)
         if step["status"] == "done":
             continue
         sources = [part.source for part in manifest.components[step["component"]].parts if part.name == step["part"]]
+        sources = sources or [""]  # no such part
         finer = [part for rung in step["ladder"] for part in rung.get("finer", [])]
         for source in sources + [part.get("source") for part in finer]:
             if not source or not os.path.isfile(manifest.file_path(source)):
-                raise BundleProblem("%s: part %s has no graph %s to build an engine from" % (
-                    place, step["part"], source or "named"), "copy the bundle again whole")
+                raise BundleProblem("%s: part %s has no graph %sto build an engine from" % (
+                    place, step["part"], source and source + " "), "copy the bundle again whole")
         for part in finer:
             manifest.file_path(part["file"])
 
