@@ -110,7 +110,7 @@ class Record(object):
         self.data["files"] = [entry for entry in self.data["files"]
                               if entry.get("role") != "engine" and entry["path"] not in made]
         for step in self.steps:
-            if "replaced_by" in step:
+            if "replaced_by" in step or not step["ladder"]:  # others stand for it; or it was built before it came here
                 continue
             if "was" in step:
                 entries = self.data["components"][step["component"]]["parts"]

@@ -5,9 +5,11 @@ Of unet.0, the double's builder takes 3 x 5536 bytes of weights + 4 MiB for cuDN
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.runtime.device import DOUBLES
@@ -112,8 +114,6 @@ def test_a_ladder_without_rungs_left_says_what_was_tried(nano, tmp_path):
 
 
 def test_a_graph_that_is_refused_is_not_tried_again_on_other_rungs(nano, bundle):
-    import onnx
-
     path = bundle / "decoder" / "model.onnx"
     model = onnx.load(str(path), load_external_data=False)
     model.graph.node[-1].op_type = "Mish"
@@ -121,8 +121,6 @@ def test_a_graph_that_is_refused_is_not_tried_again_on_other_rungs(nano, bundle)
     manifest = read_manifest(bundle)
     for entry in manifest["files"]:
         if entry["path"] == "decoder/model.onnx":
-            import hashlib
-
             entry.update(bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     done = nano.finish(bundle)
@@ -156,3 +154,17 @@ def test_a_build_under_pressure_draws_the_same(nano, bundle, finished, limit, ru
         pictures.append((tmp_path / "out.png").read_bytes())
     assert pictures[0] == pictures[1]
     assert np.isfinite(read_manifest(bundle)["finish"]["verified"]["unet"]["snr_db"])
+
+
+def test_one_part_in_onnx_runtime_the_other_in_tensorrt(nano, bundle):
+    """What crosses between them goes through the host; both see the same values."""
+    with_gpu_runtime(nano)
+    manifest = read_manifest(bundle)
+    manifest["finish"]["steps"][1]["ladder"] = [{"fallback": "onnxruntime-cuda"}]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    done = nano.finish(bundle, "--runs", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    manifest = read_manifest(bundle)
+    assert [part["form"] for part in manifest["components"]["unet"]["parts"]] == ["engine", "onnx"]
+    assert manifest["finish"]["verified"]["unet"]["passed"]
+    assert nano.leaks() == {"allocations": 0, "bytes": 0, "streams": 0, "refused": 0}
