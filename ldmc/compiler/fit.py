@@ -21,8 +21,7 @@ from ldmc.compiler.stage import StageRecord
 from ldmc.errors import PassError
 from ldmc.ir import Form
 from ldmc.passes.base import Pass
-from ldmc.passes.check import findings, repairs
-from ldmc.passes.rules import Finding
+from ldmc.passes.check import Finding, findings, repairs
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -62,7 +63,10 @@ def _stages(model: Path, spec: str) -> dict[str, list[Component]]:
         for component in read_program(open_model(request, print), request).components:
             own = Path(scratch) / component.name
             own.mkdir()
-            stages = lower(component, steps, target(), first_number=1, scratch=own)
-            lowered = [copied(stage) for stage, _ in stages]
-            found[component.name] = [stage for stage in lowered if stage.form is Form.ONNX]
+            lowering = Lowering(component, target(), own)
+            found[component.name] = []
+            for step in steps:
+                lowering.run(step)
+                if lowering.component.form is Form.ONNX:
+                    found[component.name].append(copied(lowering.component))
     return found
