@@ -127,7 +127,7 @@ TRAPS = {
         UNARY.format("float", "HardSigmoid"),
         repair=OPSET,
         opset=14,
-        holds_until="8.6",
+        holds_until="8.5",
     ),
     "GroupNormalization": Trap(
         "unsupported-operator",
