@@ -333,6 +333,54 @@ def test_targets_json(ldmc: Run) -> None:
     assert "onnxruntime-cpu" in ldmc("targets", "cpu").out
 
 
+def test_targets_json_of_one_has_what_is_computed(ldmc: Run) -> None:
+    nano, cpu = (ldmc("targets", name, "--json").json["targets"][0] for name in ("jetson-nano", "cpu"))
+    assert nano["memory"]["models_mib"] == 2656
+    assert nano["operator_table"].keys() == {"source", "opset_min", "opset_max", "supported", "listed"}
+    assert nano["operator_table"]["opset_max"] == nano["opset"] == 13
+    assert cpu["memory"] is cpu["operator_table"] is None
+
+
+@pytest.mark.parametrize("command", [("targets",), ("doctor", "--target"), ("build", "--target")])
+def test_a_board_of_ones_own_is_a_target_everywhere(
+    ldmc: Run, command: tuple[str, ...], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("board.toml").write_text('extends = "android"\nload = "together"\n')
+    more = ("--model", tiny_model, "--passes", "onnx") if command[0] == "build" else ()
+    done = ldmc(*command, "./board.toml", *more, "--json")
+    assert done.code == 0, done.err
+    if command[0] == "build":
+        assert (done.json["bundle"], done.json["target"]) == ("tiny-ldm.board.ldmc", "board")
+        assert ldmc("verify", done.json["bundle"], "--steps", 1, "--json").json["ok"] is True
+        assert "for board" in ldmc("inspect", done.json["bundle"]).out
+    else:
+        assert [target["name"] for target in done.json["targets"]] == ["board"]
+    Path("board.toml").write_text('extends = "android"\nload = "apart"\n')
+    done = ldmc(*command, "./board.toml", *more, "--json")
+    assert (done.code, done.json["error"]["code"]) == (2, "usage")
+    assert done.json["error"]["message"] == './board.toml: load = "apart" is not allowed'
+    assert done.json["error"]["fix"] == "it must be one of together, one-at-a-time"
+
+
+def test_doctor_json(ldmc: Run) -> None:
+    done = ldmc("doctor", "--json")
+    assert done.code == 0, done.err
+    assert done.json.keys() == {"tools", "targets"}
+    for tool in done.json["tools"]:
+        assert tool.keys() == {"name", "found", "version", "detail", "fix"}
+        assert tool["found"] or tool["fix"]
+    assert [target["name"] for target in done.json["targets"]] == target_names()
+    for target in done.json["targets"]:
+        assert target.keys() == {"name", "can", "pending", "missing", "fix"}
+        assert (target["can"] == "whole") == (target["fix"] == "")
+    assert "rtx-3070" in done.err
+    one = ldmc("doctor", "--target", "cpu")
+    assert one.code == 0
+    assert "whole" in one.out
+    assert "rtx-3070" not in one.out
+
+
 # Errors.
 
 
@@ -430,7 +478,7 @@ def test_help_lists_every_command(ldmc: Run) -> None:
     assert done.code == 0
     for command in COMMANDS:
         assert f"  {command} " in done.out
-    assert COMMANDS == ["bench", "build", "diff", "inspect", "passes", "run", "targets", "verify"]
+    assert COMMANDS == ["bench", "build", "diff", "doctor", "inspect", "passes", "run", "targets", "verify"]
 
 
 def test_alone_it_shows_its_help(ldmc: Run) -> None:

@@ -38,7 +38,7 @@ class Lack:
 class Ability:
     """What a machine can do for one target.
 
-    can: build `whole`, build with the steps `pending` left to the device, or `nothing`.
+    can: build `whole`, build with the steps `pending` left to the device (on the device itself, too), or `nothing`.
     missing: what a whole build here would need; with `pending`, that is no fault. fix: how to get it, or to finish.
     """
 
@@ -77,7 +77,7 @@ def diagnose(targets: Iterable[Target], machine: Machine) -> Diagnosis:
 def ability(target: Target, toolchains: Toolchains) -> Ability:
     """What a machine with these toolchains can do for `target`, by its default passes."""
     lacks = {name: _lacks(name, target, toolchains) for name in default_passes(target)}
-    pending = tuple(name for name, lacking in lacks.items() if lacking and name in target.device_passes)
+    pending = tuple(name for name in lacks if name in target.device_passes)
     fatal = [_packages(_ALWAYS, toolchains)]
     fatal += [lacking for name, lacking in lacks.items() if name not in pending]
     here = _unique(lack for lacking in fatal for lack in lacking)

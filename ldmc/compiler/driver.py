@@ -129,7 +129,7 @@ def build(
         target = load_target(request.target)
         pipelines = _pipelines(request, target)
         _check_machine(pipelines, target)
-        _check_explicit_output(request)
+        _check_explicit_output(request, target)
         with progress.stage("open model", None), measured() as opening:
             opened = open_model(request.model, progress.warn)
             output = request.output or Path(f"{opened.name}.{target.name}.ldmc")
@@ -179,7 +179,8 @@ class _Job:
             fitting = Fitting(lowering, list(pipelines[component.name]), self.run)
             self.fittings.append(fitting)
             fitting.lower_to_target(strict=self.request.strict)
-        for fitting in self.fittings:
+            if not self.request.strict and not self.request.allow_over_budget:
+                fitting.partition_to_fit()
             for insertion in fitting.insertions:
                 self.progress.note(str(insertion))
         for fitting in self.fittings:
@@ -278,11 +279,11 @@ def _check_machine(pipelines: dict[str, list[Pass]], target: Target) -> None:
                 raise UsageError(f"pass {step.name!r} cannot run here: {lacking}")
 
 
-def _check_explicit_output(request: BuildRequest) -> None:
+def _check_explicit_output(request: BuildRequest, target: Target) -> None:
     """Refuse a taken output before the model is even looked for."""
     named = request.output
     if named is None and request.model.model is None:
-        named = Path(f"{DEFAULT_MODEL}.{Path(request.target).stem}.ldmc")
+        named = Path(f"{DEFAULT_MODEL}.{target.name}.ldmc")
     if named is not None:
         check_output(named, force=request.force)
 

@@ -18,13 +18,13 @@ from typing import Any
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import parse_pass
 from ldmc.compiler.stage import StageRecord
-from ldmc.errors import PassError
-from ldmc.ir import Form
-from ldmc.passes.base import Pass
-from ldmc.passes.check import Finding, findings
-
-# Repairs in the order in which they are made: each takes the graph that the one before it leaves.
-_REPAIRS = ("fold", "groupnorm", "opset")
+from ldmc.errors import BudgetError, PassError
+from ldmc.ir import Chain, Form
+from ldmc.passes.base import Context, Pass
+from ldmc.passes.check import Finding, findings, repairs
+from ldmc.passes.partition import Partition
+from ldmc.targets.builder_memory import build_peak_bytes
+from ldmc.targets.target import MIB
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,30 @@ class Fitting:
                 raise self._refusal(found, "no pass mends it")
             self.insert(*repair)
 
+    def partition_to_fit(self) -> None:
+        """Cut the network into as many parts as it takes to build their engines on the device, one at a time.
+
+        Nothing is cut that fits whole, that was cut as it was asked for, or that is built elsewhere.
+
+        Raises:
+            BudgetError: not even the smallest parts can be built there.
+        """
+        lowering, target = self.lowering, self.lowering.target
+        on_device = any(step.name in target.device_passes for step in self.waiting)
+        if not on_device or target.memory is None or lowering.component.form is not Form.ONNX:
+            return
+        if any(step.name == Partition.name for step in self.waiting):
+            return
+        stats = lowering.records[-1].after.stats
+        whole_bytes = build_peak_bytes(stats.bytes, stats.peak_activation_bytes or 0, target)
+        if whole_bytes <= target.memory.budget_bytes:
+            return
+        self.insert(
+            f"partition{{parts={_fewest_parts(lowering)}}}",
+            f"building its engine whole takes up to {whole_bytes / MIB:.0f} MiB, "
+            f"{target.name} has {target.memory.budget_bytes / MIB:.0f} MiB",
+        )
+
     def advance(self) -> None:
         """Run the next pass that was asked for."""
         self.run(self.lowering, self.waiting[0])
@@ -84,22 +108,34 @@ class Fitting:
         self.insertions.append(Insertion(self.lowering.component.name, spec, reason))
 
     def _next_repair(self, found: list[Finding]) -> tuple[str, str] | None:
-        """The first repair in order that has not been made, and why; None where none is left."""
+        """The first repair that has not been made, and what it mends; None where none is left."""
         tried = {insertion.spec for insertion in self.insertions}
-        for name in _REPAIRS:
-            mended = [f for f in found if f.repair.partition("{")[0] == name and f.repair not in tried]
-            if mended:
+        for spec in repairs(found):
+            if spec not in tried:
+                mended = [finding for finding in found if finding.repair == spec]
                 more = f" (and {len(mended) - 1} more)" if len(mended) > 1 else ""
-                return mended[0].repair, f"{mended[0].sentence}{more}"
+                return spec, f"{mended[0].sentence}{more}"
         return None
 
     def _refusal(self, found: list[Finding], why: str) -> PassError:
-        target = self.lowering.target
+        lowering, specs = self.lowering, repairs(found)
         rules = ", ".join(f"{rule} ({count})" for rule, count in Counter(f.rule for f in found).most_common(5))
-        repairs = [name for name in _REPAIRS if any(f.repair.startswith(name) for f in found)]
-        specs = [next(f.repair for f in found if f.repair.startswith(name)) for name in repairs]
+        place = f"{found[0].node}: " if found[0].node else ""
         return PassError(
-            f"{self.lowering.component.name}: target {target.name!r} would reject {len(found)} nodes, {why}; "
-            f"the first: {found[0].node}: {found[0].sentence}; by rule: {rules}",
-            fix=f"add {','.join(specs)} before the engine is built" if specs else "change the model or the target",
+            f"{lowering.component.name}: target {lowering.target.name!r} would reject the graph, {why}; "
+            f"{len(found)} findings: {rules}; the first: {place}{found[0].sentence}",
+            fix=f"add {','.join(specs)} where the graph is whole" if specs else "change the model or the target",
         )
+
+
+def _fewest_parts(lowering: Lowering) -> int:
+    """Into how many parts to cut: as few as leave memory to spare, or, where none do, as few as fit at all."""
+    try:
+        cut = Partition().run(lowering.component, Context(lowering.target))
+    except PassError:
+        try:
+            cut = Partition(spare_mib=0).run(lowering.component, Context(lowering.target))
+        except PassError as error:
+            raise BudgetError(error.message, fix=error.fix) from error
+    chain: Chain = cut.payload
+    return len(chain.parts)

@@ -100,14 +100,14 @@ _PACKAGES = (
         "tensorrt_rtx",
         "tensorrt_rtx",
         ("tensorrt_rtx", "tensorrt_rtx_cu13", "tensorrt_rtx_cu12"),
-        "pip install -e .[rtx]; x86-64 only, needs no GPU",
+        "pip install -e .[rtx] (x86-64 only, needs no GPU)",
         attempt="import tensorrt_rtx as t; t.Builder; print(t.__version__)",
     ),
     _Package(
         "tensorrt",
         "tensorrt",
         ("tensorrt", "tensorrt_cu13", "tensorrt_cu12", "tensorrt_cu11"),
-        "pip install -e .[tensorrt]; on a Jetson it comes with JetPack",
+        "pip install -e .[tensorrt] (a Jetson has it in JetPack)",
         attempt="import tensorrt as t; t.Builder; print(t.__version__)",
     ),
     _Package(
@@ -183,7 +183,7 @@ def _trtexec(machine: Machine) -> Tool:
     path = machine.program("trtexec")
     if not path:
         return Tool(
-            "trtexec", False, fix="comes with JetPack and NVIDIA's TensorRT archive; ldmc does without"
+            "trtexec", False, fix="comes with JetPack and NVIDIA's TensorRT archive (ldmc does without)"
         )
     answer = machine.run([path, "--help"])
     return Tool("trtexec", True, _trtexec_version(answer.text) or "?", path)
@@ -202,7 +202,7 @@ def _trtexec_version(text: str) -> str:
 def _nvidia_smi(machine: Machine) -> Tool:
     path = machine.program("nvidia-smi")
     if not path:
-        return Tool("nvidia-smi", False, fix="comes with NVIDIA's driver; a Jetson has tegrastats instead")
+        return Tool("nvidia-smi", False, fix="comes with NVIDIA's driver (a Jetson has tegrastats)")
     answer = machine.run([path, "--query-gpu=driver_version", "--format=csv,noheader"])
     if not answer.ok:
         return Tool("nvidia-smi", False, "", f"{path} fails: {answer.text}", "mend NVIDIA's driver")
@@ -221,5 +221,5 @@ def _driver(machine: Machine) -> tuple[Tool, tuple[Device, ...]]:
         f"{device.name} (compute capability {device.compute_capability})" for device in devices
     )
     found = bool(said["version"])
-    fix = "" if devices else "a machine with an NVIDIA GPU and its driver"
+    fix = "" if devices else "needs an NVIDIA GPU and its driver"
     return Tool(_DRIVER, found, said["version"], listed or said["error"], fix), devices

@@ -35,7 +35,8 @@ class Partition(Pass):
     parts: how many. max_mib: or, most MiB of weights of one part; as few parts as that takes.
     fit: or, as few parts as it takes to build each on the target; only `build`.
     spare_mib: with `fit`, memory of the target's budget that is left free.
-    finer: carry every part cut in two once more, for a device whose builder runs out of memory all the same.
+    finer: where the device builds engines, carry every part cut in two once more, for when its builder runs out of
+        memory all the same.
     """
 
     parts: int = 0
@@ -71,7 +72,7 @@ class Partition(Pass):
         own = line.Line(component.payload, component.name)
         found = choose.candidates(own)
         parts = split.split(component, own, self._places(component, own, found, context))
-        finer = tuple(_halves(part) for part in parts) if self.finer else ()
+        finer = tuple(_halves(part) for part in parts) if self.finer and context.target.device_passes else ()
         _remark_on(parts, context)
         return component.evolve(form=Form.PARTS, payload=Chain(parts, finer))
 

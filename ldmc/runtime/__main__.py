@@ -90,6 +90,8 @@ def _time(options):
         found = result[phase]
         print("%-8s p50 %.3f s, p90 %.3f s, p99 %.3f s" % (
             phase, found["p50_seconds"], found["p90_seconds"], found["p99_seconds"]))
+    if result["open_seconds"]:
+        print("open     %.3f s of the total: components are loaded one at a time" % result["open_seconds"])
     for key, label in (("peak_rss_bytes", "peak"), ("private_bytes_after_load", "private after load")):
         if result[key] is not None:
             print("%s %d MiB" % (label, result[key] >> 20))

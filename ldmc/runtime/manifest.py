@@ -20,6 +20,7 @@ SHOWN_PROBLEMS = 5
 _KEYS = (("name", str), ("target", str), ("components", dict), ("scheduler", dict), ("files", list))
 _COMPONENT_KEYS = (("form", str), ("parts", list), ("inputs", list), ("outputs", list))
 _PART_KEYS = (("name", str), ("form", str), ("file", str), ("inputs", list), ("outputs", list))
+_OPTIONAL_PART_KEYS = (("weights_bytes", int),)
 _TENSOR_KEYS = (("name", str), ("dtype", str), ("shape", list))
 _FILE_KEYS = (("path", str), ("bytes", int), ("sha256", str))
 _JSON_NAMES = {str: "a string", dict: "an object", list: "a list", int: "an integer"}
@@ -40,7 +41,8 @@ class Tensor(object):
 class PartEntry(object):
     """One file that runs: `name` (`unet` or `unet.0`), `form` (its engine), `file` (relative to the bundle), `inputs`,
     `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), `provider`: what an ONNX
-    part runs on ("" for the CPU, or `cuda`), and `ops`: operators of the component it is of (type -> count)."""
+    part runs on ("" for the CPU, or `cuda`), `weights_bytes`: what it reads of the weights file that parts share (None
+    where not known), and `ops`: operators of the component it is of (type -> count)."""
 
     def __init__(self, data, ops):
         self.name = data["name"]
@@ -48,6 +50,7 @@ class PartEntry(object):
         self.file = data["file"]
         self.source = data.get("source") or ""
         self.provider = data.get("provider") or ""
+        self.weights_bytes = data.get("weights_bytes")
         self.ops = ops
         self.inputs = [Tensor(entry) for entry in data["inputs"]]
         self.outputs = [Tensor(entry) for entry in data["outputs"]]
@@ -194,6 +197,8 @@ def _check_schema(data, where):
         for index, part in enumerate(entry["parts"]):
             _check_keys(part, _PART_KEYS, where, "%s.parts[%d]" % (place, index))
             _check_tensors(part, where, "%s.parts[%d]" % (place, index))
+            if "weights_bytes" in part:
+                _check_keys(part, _OPTIONAL_PART_KEYS, where, "%s.parts[%d]" % (place, index))
     for index, entry in enumerate(data["files"]):
         _check_keys(entry, _FILE_KEYS, where, "files[%d]" % index)
 

@@ -4,8 +4,8 @@ import io
 import os
 import sys
 
-# As a container sees its own limit: cgroup v2, then v1.
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# A process's own limit: cgroup v2, then v1; {} is its group, which is / where a container sees only its own.
+CGROUP_LIMITS = ("/sys/fs/cgroup{}/memory.max", "/sys/fs/cgroup/memory{}/memory.limit_in_bytes")
 
 
 def peak_rss_bytes():
@@ -59,7 +59,7 @@ def private_bytes():
 def limit_bytes():
     """The most memory this process can ever hold: the machine's, or its container's; None where not known."""
     limits = [_kib_entry("/proc/meminfo", "MemTotal")]
-    limits += [_number(path) for path in CGROUP_LIMITS]
+    limits += [_number(path.format(group)) for path in CGROUP_LIMITS for group in _groups()]
     known = [limit for limit in limits if limit is not None]
     return min(known) if known else None
 
@@ -75,6 +75,20 @@ def give_back_freed():
 
 def _from_status(key):
     return _kib_entry("/proc/self/status", key)
+
+
+def _groups():
+    """The memory groups this process is in: lines `0::/group` (v2) and `9:memory:/group` (v1); "" is the root."""
+    groups = {""}
+    try:
+        with io.open("/proc/self/cgroup", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                controllers, _, path = line.strip().partition(":")[2].partition(":")
+                if controllers in ("", "memory"):
+                    groups.add(path.rstrip("/"))
+    except OSError:
+        pass
+    return sorted(groups)
 
 
 def _number(path):

@@ -33,7 +33,7 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
 
 
 def _about(tool: Tool) -> str:
-    return ". ".join(part for part in (tool.detail, tool.fix) if part)
+    return "; ".join(part for part in (tool.detail, tool.fix) if part)
 
 
 def _left(ability: Ability) -> str:

@@ -57,8 +57,8 @@ class Device:
         return [self.python, "-B", "-m", "runtime", *map(str, arguments)]
 
     def finish(self, bundle, *arguments, **environment):
-        """Runs `finish` inside the bundle."""
-        return self.run(bundle, "finish", "--root", self.root, "--steps", "2", *arguments, **environment)
+        """Runs `finish` inside the bundle; without timing, unless --runs is given."""
+        return self.run(bundle, *self._finish(*arguments), **environment)
 
     def run(self, bundle, *arguments, **environment):
         """Runs the bundle's runtime."""
@@ -67,9 +67,17 @@ class Device:
 
     def start_finish(self, bundle, *arguments, **environment):
         """Starts it, and does not wait."""
-        command = self.command("finish", "--root", self.root, "--steps", "2", *arguments)
-        return subprocess.Popen(command, cwd=bundle, env={**self.environment, **environment}, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(self.command(*self._finish(*arguments)), cwd=bundle, text=True,
+                                env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def run_module(self, *arguments):
+        """Runs a module of this checkout, with the device's libraries."""
+        root = str(Path(__file__).parents[2])
+        environment = {**self.environment, "PYTHONPATH": root + os.pathsep + self.environment["PYTHONPATH"]}
+        return subprocess.run([self.python, "-m", *map(str, arguments)], env=environment, capture_output=True, text=True)
+
+    def _finish(self, *arguments):
+        return ("finish", "--root", self.root, "--steps", "2", "--runs", "0", *arguments)
 
     def leaks(self):
         """What the last process that loaded CUDA left, and how often it was refused."""

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 import ldmc.runtime
+from ldmc.runtime.ddim import DDIM
 from tests.runtime.tiny_bundle import LATENT, SCHEDULER
 
 RUNTIME = Path(ldmc.runtime.__file__).parent
@@ -116,6 +117,17 @@ def steps_of(root):
     return {step["part"]: step for step in read_manifest(root)["finish"]["steps"]}
 
 
+def draw_eagerly(seed, steps):
+    """The picture of these weights in fp32: the graphs as they are, one after the other, in ONNX Runtime."""
+    weights = _weights()
+    sampler = DDIM(SCHEDULER)
+    sample = np.random.RandomState(seed).standard_normal(LATENT).astype("float32")[None]
+    for t in sampler.timesteps(steps):
+        sample = sampler.step(_run_unet(weights, sample, np.array([t], np.int64)), t, sample)
+    image = _run(_decoder(weights, "float32"), {"input_0": sample})[0][0]
+    return np.rint(np.clip((image + 1) * 127.5, 0, 255)).astype(np.uint8).transpose(1, 2, 0)
+
+
 def _step(component, part, weights_bytes, ladder, embed):
     return {"component": component, "part": part, "status": "pending", "weights_bytes": weights_bytes,
             "peak_bytes": 3 * weights_bytes + ladder[0]["workspace_bytes"], "embed": embed,
@@ -202,13 +214,17 @@ def _write_references(root, weights):
     rng = np.random.RandomState(3)
     latents = rng.standard_normal((3, 1, *LATENT)).astype("float16")
     times = np.array([[981], [501], [1]], np.int64)
-    first = [_run(_graph("unet.0", *PARTS["unet.0"], weights, "float32"), {"input_0": x.astype("float32"), "input_1": t})
-             for x, t in zip(latents, times)]
-    unet = [_run(_graph("unet.1", *PARTS["unet.1"], weights, "float32"), {"skip": s, "hidden": h, "input_1": t})[0]
-            for (s, h), t in zip(first, times)]
+    unet = [_run_unet(weights, latent.astype("float32"), time) for latent, time in zip(latents, times)]
     decoded = [_run(_decoder(weights, "float32"), {"input_0": x.astype("float32")})[0] for x in latents]
     np.savez(root / "reference" / "unet.npz", in_0=latents, in_1=times, out_0=np.stack(unet))
     np.savez(root / "reference" / "decoder.npz", in_0=latents, out_0=np.stack(decoded))
+
+
+def _run_unet(weights, latent, time):
+    """Both parts, in fp32."""
+    skip, hidden = _run(_graph("unet.0", *PARTS["unet.0"], weights, "float32"), {"input_0": latent, "input_1": time})
+    feeds = {"skip": skip, "hidden": hidden, "input_1": time}
+    return _run(_graph("unet.1", *PARTS["unet.1"], weights, "float32"), feeds)[0]
 
 
 def _run(model, feeds):

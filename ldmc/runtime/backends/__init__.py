@@ -5,12 +5,16 @@ A backend module has `open_part(manifest, part, options, remarks)`, which gives 
     run(arrays) -> list of arrays      positional, in the manifest's order; shapes and dtypes as the manifest says
     close()                            drops the engine's memory
 
+A module may also have `open_parts(manifest, parts, entry, options, remarks)`: consecutive parts of its form as one such
+object, between which it hands values on itself. `entry` has what they read and give together (`chain.Segment`).
+
 It raises BundleProblem where the engine is missing or refuses the file, and appends to `remarks` (list of str)
 what it could not do but can do without.
 """
 
 import importlib
 
+from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
 
 MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt"}
@@ -36,14 +40,42 @@ class OpenOptions(object):
 
 
 def open_component(manifest, entry, options, remarks):
-    """Opens one component of a bundle in the engines for its parts. Raises BundleProblem for a form without one."""
-    modules = {_module(manifest, part) for part in entry.parts}
-    if len(modules) > 1:
-        raise BundleProblem("component %s of %s has parts for several engines" % (entry.name, manifest.root))
-    backend = importlib.import_module("." + modules.pop(), __name__)
+    """Opens one component of a bundle, each part in the engine for it.
+
+    Raises: BundleProblem for a form without an engine, and for parts that do not fit together.
+    """
+    check_chain(manifest, entry)
+    modules = [_module(manifest, part) for part in entry.parts]
+    links = []
+    try:
+        for start, stop in _runs(modules):
+            segment = Segment(entry, start, stop)
+            links.append((segment, _open_segment(manifest, segment, modules[start], options, remarks)))
+    except BaseException:
+        Chain(entry, links).close()
+        raise
+    return links[0][1] if len(links) == 1 else Chain(entry, links)
+
+
+def _runs(modules):
+    """(start, stop) of the parts that are opened together: consecutive ones of an engine that can; else one alone."""
+    start = 0
+    for stop in range(1, len(modules) + 1):
+        ends = stop == len(modules) or modules[stop] != modules[start]
+        if ends or not hasattr(_backend(modules[start]), "open_parts"):
+            yield start, stop
+            start = stop
+
+
+def _open_segment(manifest, segment, module, options, remarks):
+    backend = _backend(module)
     if hasattr(backend, "open_parts"):
-        return backend.open_parts(manifest, entry.parts, entry, options, remarks)
-    return backend.open_part(manifest, entry.parts[0], options, remarks)
+        return backend.open_parts(manifest, segment.parts, segment, options, remarks)
+    return backend.open_part(manifest, segment.parts[0], options, remarks)
+
+
+def _backend(module):
+    return importlib.import_module("." + module, __name__)
 
 
 def _module(manifest, part):

@@ -12,7 +12,6 @@ import io
 import json
 import os
 
-from ..errors import BundleProblem
 from . import process
 
 # In TensorRT's and CUDA's own words, lower case; a tactic that lacks workspace ends as the last one.
@@ -53,13 +52,6 @@ def build(record, step, settings, on_tick):
         }, indent=1, sort_keys=True))
     ended = process.run(["%s.trt.worker" % process.package_name(), request], log, on_tick)
     return _judge(ended, result, engine, log)
-
-
-def check_graph(record, step):
-    """Refuses a part whose graph the bundle does not carry."""
-    if not record.part(step).get("source"):
-        raise BundleProblem("part %s has no graph to build an engine from" % step["part"],
-                            "build the bundle again with `ldmc build`")
 
 
 def _judge(ended, result, engine, log):

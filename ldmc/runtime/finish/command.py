@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 
+from ..backends.onnxruntime_cuda import PROVIDER
 from ..errors import BundleProblem
 from . import plan
 from .flow import Finisher, Options
@@ -126,6 +127,8 @@ def _dry_run(wanted, said, report):
                 note += ", more than is available"
             tried = first is None or rung < first
             word = "tried before" if tried else "first" if rung == first else "else"
+            if "fallback" in settings and PROVIDER not in finisher.machine.libraries["onnxruntime_providers"]:
+                note = "; not installed here"
             said.line("    %-12s %s%s" % (word, plan.describe(settings), note))
     wrong = [check for check in finisher.checks if check.problem]
     said.line("then: compare with the reference tensors, and time %d picture(s) of %d steps" % (

@@ -8,7 +8,7 @@ from ..errors import BundleProblem
 from ..manifest import check_files, read_manifest
 from . import embed, ladder, plan, process
 from .machine import MIB, Machine, ask_libraries, check_machine
-from .record import Record
+from .record import Record, check_steps
 
 VERIFICATION_FAILED = 5
 
@@ -37,13 +37,14 @@ class Finisher(object):
         self._options = options
         self._say = say
         self._on_tick = on_tick
-        self.manifest = read_manifest(bundle)
-        self.record = Record(self.manifest.root)
+        manifest = read_manifest(bundle)
+        self.record = Record(manifest.root)
         self.machine = None
         self.checks = []
         if not self.record.steps:
-            raise BundleProblem("%s has nothing to finish: it was compiled whole" % self.manifest.root,
+            raise BundleProblem("%s has nothing to finish: it was compiled whole" % manifest.root,
                                 "draw with it: python3 -m runtime")
+        check_steps(manifest)
         self._check_only()
 
     def inspect(self, working_path):
@@ -54,7 +55,6 @@ class Finisher(object):
         steps = self.steps_to_build()
         self.checks.append(plan.check_memory(steps, self.machine))
         self.checks.append(plan.check_disk(steps, self.record.root))
-        self.checks.append(plan.check_sources(steps, self.record.root, self.record))
         for check in self.checks:
             self._say("  %-13s %s%s" % (check.name, check.found, "" if not check.problem else "  <- " + check.problem))
 
@@ -67,10 +67,11 @@ class Finisher(object):
     def check_files(self):
         """Every file of the bundle, by its SHA-256: an hour of building must not end on a damaged copy."""
         start = time.monotonic()
-        check_files(self.manifest.root, self.manifest, hashes=True)
-        total_bytes = sum(entry["bytes"] for entry in self.manifest.files)
+        manifest = read_manifest(self.record.root)
+        check_files(manifest.root, manifest, hashes=True)
+        total_bytes = sum(entry["bytes"] for entry in manifest.files)
         self._say("  %-13s %d, %d MiB, as the manifest says (%.1f s)" % (
-            "files", len(self.manifest.files), total_bytes // MIB, time.monotonic() - start))
+            "files", len(manifest.files), total_bytes // MIB, time.monotonic() - start))
 
     def steps_to_build(self):
         """Steps that are left and were asked for, smallest first."""

@@ -16,11 +16,10 @@ def climb_down(record, step, machine, say, on_tick, force):
         predicted not to fit.
     Raises: BundleProblem where the graph is refused, or the ladder has no rung left.
     """
-    build.check_graph(record, step)
     while True:
         rung = plan.next_rung(step)
         if rung is None:
-            raise _exhausted(record, step)
+            raise _exhausted(record, step, machine)
         settings = step["ladder"][rung]
         if not force and _skip(record, step, rung, machine, say):
             continue
@@ -94,13 +93,14 @@ def _fall_back(record, step, rung, machine, say):
     say("%s: runs in ONNX Runtime on the GPU from here on; TensorRT could not build it in this memory" % step["part"])
 
 
-def _exhausted(record, step):
+def _exhausted(record, step, machine):
     step["status"] = "failed"
     record.save()
     tried = "; ".join("%s: %s" % (plan.describe(step["ladder"][attempt["rung"]]), attempt["outcome"])
                       for attempt in step.get("attempts") or [])
     return BundleProblem("part %s could not be built in any of the ways the bundle knows (%s)" % (step["part"], tried),
-                         "free memory and start over: python3 -m runtime finish --again")
+                         "%s; then start over: python3 -m runtime finish" % (
+                             "; ".join(machine.advice()) or "end other programs"))
 
 
 def _told(attempt, built):

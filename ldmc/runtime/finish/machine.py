@@ -40,7 +40,7 @@ class Check(object):
 class Machine(object):
     """This machine.
 
-    Attributes: `root`, `arch`, `l4t` ("" where it is no Jetson), `libraries` (see `probe.probe`), `memory` (meminfo).
+    Attributes: `root`, `arch`, `l4t` ("" where it is no Jetson), `libraries` (see `probe.probe`).
     """
 
     def __init__(self, root, libraries):
@@ -48,12 +48,16 @@ class Machine(object):
         self.arch = _first_line(root, "proc/sys/kernel/arch") if root != "/" else platform.machine()
         self.l4t = l4t_version(_first_line(root, "etc/nv_tegra_release"))
         self.libraries = libraries
-        self.memory = memory.meminfo(root)
 
     @property
     def available_bytes(self):
-        """Memory that a build can have; None where the system does not say."""
-        return self.memory.get("MemAvailable")
+        """Memory that a build can have now; None where the system does not say."""
+        return memory.available_bytes(self.root)
+
+    @property
+    def total_bytes(self):
+        """All memory there is; 0 where the system does not say."""
+        return memory.meminfo(self.root).get("MemTotal", 0)
 
     def advice(self):
         """How to have more memory here: a list of sentences."""
@@ -62,7 +66,7 @@ class Machine(object):
             found.append(DESKTOP_ADVICE)
         if "zram" in _text(self.root, "proc/swaps"):
             found.append(ZRAM_ADVICE)
-        elif not self.memory.get("SwapTotal"):
+        elif not memory.meminfo(self.root).get("SwapTotal"):
             found.append(SWAP_ADVICE)
         return found
 

@@ -1,6 +1,5 @@
 """What is left to build, on which rung each engine starts, and whether memory and disk are enough for it."""
 
-import os
 import shutil
 
 from .machine import MIB, Check
@@ -27,12 +26,13 @@ def next_rung(step):
 
 
 def peak_bytes(step, rung):
-    """The predicted peak of building `step` on `rung`; None for a rung that builds nothing by itself."""
+    """The predicted peak of building `step` on `rung`; None where the bundle has no prediction, and for a rung that
+    builds nothing by itself."""
     settings = step["ladder"][rung]
-    if "workspace_bytes" not in settings:
+    if "workspace_bytes" not in settings or not step.get("peak_bytes"):
         return None
     first = step["ladder"][0].get("workspace_bytes") or 0
-    return (step.get("peak_bytes") or 0) - first + settings["workspace_bytes"]
+    return step["peak_bytes"] - first + settings["workspace_bytes"]
 
 
 def describe(settings):
@@ -43,7 +43,7 @@ def describe(settings):
         return "ONNX Runtime on the GPU"
     sources = settings.get("tactic_sources")
     return "workspace %d MiB%s" % (
-        settings["workspace_bytes"] // MIB, "" if sources is None else ", tactics of %s" % " ".join(sources))
+        (settings.get("workspace_bytes") or 0) // MIB, "" if sources is None else ", tactics of %s" % " ".join(sources))
 
 
 def fits(step, rung, available_bytes):
@@ -57,11 +57,11 @@ def check_memory(steps, machine):
     available = machine.available_bytes
     if available is None:
         return Check("memory", "unknown")
-    found = "%d MiB available of %d" % (available // MIB, (machine.memory.get("MemTotal") or 0) // MIB)
-    if not steps:
+    found = "%d MiB available of %d" % (available // MIB, machine.total_bytes // MIB)
+    largest = max([peak_bytes(step, 0) or 0 for step in steps] or [0])
+    if not largest:
         return Check("memory", found)
     worst, least = max(((step, _least_peak(step)) for step in steps), key=lambda pair: pair[1])
-    largest = max(peak_bytes(step, 0) or 0 for step in steps)
     found += "; the largest build is predicted to take %d" % (largest // MIB)
     if least <= available:
         return Check("memory", found)
@@ -82,16 +82,6 @@ def check_disk(steps, root):
         return Check("disk", found)
     return Check("disk", found, "the engines need about %d MiB of disk and %d are free in %s" % (
         needed // MIB, free // MIB, root), "free some space there, or go on all the same with --anyway")
-
-
-def check_sources(steps, root, record):
-    """Whether every pending part still has the graph it is built from."""
-    missing = [record.part(step).get("source") or step["part"] for step in steps
-               if not os.path.isfile(os.path.join(root, record.part(step).get("source") or "?"))]
-    if missing:
-        return Check("graphs", "%d missing" % len(missing), "the graph %s is not in the bundle" % missing[0],
-                     "copy the bundle again whole")
-    return Check("graphs", "%d to build engines from" % len(steps))
 
 
 def _least_peak(step):

@@ -6,7 +6,7 @@ import os
 
 from ..digest import sha256_of_file
 from ..errors import BundleProblem
-from ..manifest import MANIFEST_NAME
+from ..manifest import MANIFEST_NAME, REBUILD
 
 FOLDER = ".finish"  # requests, logs, the timing cache and the lock; nothing the bundle needs
 
@@ -105,9 +105,12 @@ class Record(object):
         self.save()
 
     def start_again(self):
-        """Makes every step pending that still stands for a part; engines are then built anew."""
+        """Makes every step pending that still stands for a part; what was built is no part of the bundle any more."""
+        made = {step.get("embedded") for step in self.steps}
+        self.data["files"] = [entry for entry in self.data["files"]
+                              if entry.get("role") != "engine" and entry["path"] not in made]
         for step in self.steps:
-            if "replaced_by" in step:
+            if "replaced_by" in step or not step["ladder"]:  # others stand for it; or it was built before it came here
                 continue
             if "was" in step:
                 entries = self.data["components"][step["component"]]["parts"]
@@ -146,6 +149,26 @@ def _flush_folder(path):
         os.close(handle)
 
 
+def check_steps(manifest):
+    """Raises BundleProblem where a step lacks what it needs, or names a file outside the bundle or not in it."""
+    for index, step in enumerate(manifest.finish["steps"]):
+        place = "%s: finish.steps[%d]" % (manifest.path, index)
+        missing = [key for key in ("component", "part", "status", "ladder") if key not in step]
+        if missing or step["component"] not in manifest.components:
+            raise BundleProblem("%s lacks %s" % (place, ", ".join(missing) or "a component of the bundle"), REBUILD)
+        if step["status"] == "done":
+            continue
+        sources = [part.source for part in manifest.components[step["component"]].parts if part.name == step["part"]]
+        sources = sources or [""]  # no such part
+        finer = [part for rung in step["ladder"] for part in rung.get("finer", [])]
+        for source in sources + [part.get("source") for part in finer]:
+            if not source or not os.path.isfile(manifest.file_path(source)):
+                raise BundleProblem("%s: part %s has no graph %sto build an engine from" % (
+                    place, step["part"], source and source + " "), "copy the bundle again whole")
+        for part in finer:
+            manifest.file_path(part["file"])
+
+
 def _step_of(step, part, count):
     """The step of a finer part: the rungs of the whole part that it can use, and its share of the weights."""
     rungs = [dict(rung) for rung in step["ladder"] if "finer" not in rung]
@@ -154,6 +177,6 @@ def _step_of(step, part, count):
     return {
         "component": step["component"], "part": part["name"], "status": "pending", "ladder": rungs,
         "weights_bytes": weights_bytes, "embed": False,
-        # At least what the weights that are not there would take once.
+        # Without what the weights that are not there would take once; the builder holds them more often.
         "peak_bytes": part.get("peak_bytes") or max((step.get("peak_bytes") or 0) - saved, 0),
     }
