@@ -91,12 +91,8 @@ class Fitting:
         whole_bytes = build_peak_bytes(stats.bytes, stats.peak_activation_bytes or 0, target)
         if whole_bytes <= target.memory.budget_bytes:
             return
-        try:
-            chain: Chain = Partition().run(lowering.component, Context(target)).payload
-        except PassError as error:
-            raise BudgetError(error.message, fix=error.fix) from error
         self.insert(
-            f"partition{{parts={len(chain.parts)}}}",
+            f"partition{{parts={_fewest_parts(lowering)}}}",
             f"building its engine whole takes up to {whole_bytes / MIB:.0f} MiB, "
             f"{target.name} has {target.memory.budget_bytes / MIB:.0f} MiB",
         )
@@ -130,3 +126,16 @@ class Fitting:
             f"{len(found)} findings: {rules}; the first: {place}{found[0].sentence}",
             fix=f"add {','.join(specs)} where the graph is whole" if specs else "change the model or the target",
         )
+
+
+def _fewest_parts(lowering: Lowering) -> int:
+    """Into how many parts to cut: as few as leave memory to spare, or, where none do, as few as fit at all."""
+    try:
+        cut = Partition().run(lowering.component, Context(lowering.target))
+    except PassError:
+        try:
+            cut = Partition(spare_mib=0).run(lowering.component, Context(lowering.target))
+        except PassError as error:
+            raise BudgetError(error.message, fix=error.fix) from error
+    chain: Chain = cut.payload
+    return len(chain.parts)

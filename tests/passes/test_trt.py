@@ -19,7 +19,7 @@ import onnx_ir as ir
 import pytest
 
 from ldmc.compiler import emit
-from ldmc.compiler.lower import lower
+from ldmc.compiler.lower import Lowering
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.errors import PassError, SpecError
 from ldmc.ir import Chain, Component, Engines, Form, TensorSpec
@@ -312,7 +312,7 @@ def test_a_part_that_can_be_smaller_says_how(tmp_path: Path) -> None:
 
 
 def test_a_pending_stage_is_recorded_as_such(product: Component, tmp_path: Path) -> None:
-    [(_, record)] = lower(product, [Trt()], NANO, 1, tmp_path)
+    record = Lowering(product, NANO, tmp_path).run(Trt())
     assert (record.status, record.after.form) == ("pending", Form.ENGINE)
 
 
