@@ -201,10 +201,10 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
         gmac = f", {stats['macs'] / 1e9:.4g} GMAC" if stats["macs"] is not None else ""
         counted = f"{stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB"
         console.print(f"  {counted}{gmac}", highlight=False)
-        for line in engine_lines(name, manifest):
-            console.print(f"  {line}", highlight=False)
         if len(component["parts"]) > 1:
             console.print(parts_table(component["parts"]))
+        for line in engine_lines(name, manifest):
+            console.print(f"  {line}", highlight=False)
 
 
 def parts_table(parts: list[dict[str, Any]]) -> Table:
