@@ -10,15 +10,13 @@ from .manifest import REBUILD
 
 
 class Segment(object):
-    """Consecutive parts of one form, and what they are from outside: what is read from before them, and given on.
+    """Consecutive parts of one engine, and what they are from outside: what is read from before them, and given on.
 
-    Attributes: `name`, `form`, `parts` (PartEntry), `inputs`, `outputs` (Tensor, in order), `ops` (type -> count).
+    Attributes: `name`, `parts` (PartEntry), `inputs`, `outputs` (Tensor, in order).
     """
 
     def __init__(self, entry, start, stop):
         self.parts = entry.parts[start:stop]
-        self.form = self.parts[0].form
-        self.ops = entry.ops
         if stop - start == len(entry.parts):
             self.name, self.inputs, self.outputs = entry.name, entry.inputs, entry.outputs
             return

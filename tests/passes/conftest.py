@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import parse_pipeline
-from ldmc.ir import Component
+from ldmc.ir import Component, Form
 from tests.passes.modules import block, copied, lowered, target, without_weights
 
 
@@ -40,3 +41,32 @@ def tiny_stages(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> d
             lowering.run(step)
             found.append(copied(lowering.component))
     return stages
+
+
+@pytest.fixture(scope="session")
+def tiny_fp32(tiny_model: Path) -> dict[str, list[Component]]:
+    """The tiny model in single precision after each of onnx and fold, by component, with its weights."""
+    return _stages(tiny_model, "onnx,fold")
+
+
+@pytest.fixture(scope="session")
+def tiny_weighted(tiny_model: Path) -> Component:
+    """The tiny UNet in half precision, folded, with its weights."""
+    return _stages(tiny_model, "fp16,onnx,fold")["unet"][-1]
+
+
+def _stages(model: Path, spec: str) -> dict[str, list[Component]]:
+    request = ModelRequest(str(model))
+    steps = [placed.pass_ for placed in parse_pipeline(spec)]
+    found: dict[str, list[Component]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for component in read_program(open_model(request, print), request).components:
+            own = Path(scratch) / component.name
+            own.mkdir()
+            lowering = Lowering(component, target(), own)
+            found[component.name] = []
+            for step in steps:
+                lowering.run(step)
+                if lowering.component.form is Form.ONNX:
+                    found[component.name].append(copied(lowering.component))
+    return found

@@ -1,12 +1,14 @@
 """Components of several parts: run in order, values handed on by name and let go; loaded one component at a time."""
 
 import gc
+import json
 import weakref
 
 import numpy as np
 import onnxruntime
 import pytest
 
+import ldmc.runtime.backends as package
 from ldmc.runtime import BundleProblem, load
 from ldmc.runtime.backends import OpenOptions, onnxruntime_cpu, open_component
 from ldmc.runtime.chain import Chain, Segment
@@ -84,8 +86,6 @@ class _Backend(object):
 @pytest.fixture
 def backends(monkeypatch):
     """Backends by module name, for forms `one` and `all`."""
-    import ldmc.runtime.backends as package
-
     found = {".one": _Backend(), ".all": _Backend(together=True)}
     monkeypatch.setattr(package, "MODULES", {"one": "one", "all": "all"})
     monkeypatch.setattr(package.importlib, "import_module", lambda name, _: found[name])
@@ -241,8 +241,6 @@ def lean_bundle(tmp_path):
 @pytest.fixture
 def sessions(monkeypatch):
     """Which components are open: names, as they open and close."""
-    import ldmc.runtime.backends as package
-
     log = []
     real = package.open_component
 
@@ -303,8 +301,6 @@ def test_a_remark_is_made_once_however_often_a_component_opens(lean_bundle, monk
 
 def test_little_memory_is_what_one_at_a_time_is_for(lean_bundle):
     """Optimising at the lean level leaves the weights mapped."""
-    import json
-
     load(lean_bundle).close()
     key, = (lean_bundle / "unet").glob("optimized-*/key.json")
     assert json.loads(key.read_text())["key"]["options"]["level"] == "ORT_ENABLE_EXTENDED"

@@ -40,39 +40,42 @@ class OpenOptions(object):
 
 
 def open_component(manifest, entry, options, remarks):
-    """Opens one component of a bundle, each part in the engine for its form.
+    """Opens one component of a bundle, each part in the engine for it.
 
     Raises: BundleProblem for a form without an engine, and for parts that do not fit together.
     """
     check_chain(manifest, entry)
+    modules = [_module(manifest, part) for part in entry.parts]
     links = []
     try:
-        for segment in _segments(manifest, entry):
-            links.append((segment, _open_segment(manifest, segment, options, remarks)))
+        for start, stop in _runs(modules):
+            segment = Segment(entry, start, stop)
+            links.append((segment, _open_segment(manifest, segment, modules[start], options, remarks)))
     except BaseException:
         Chain(entry, links).close()
         raise
     return links[0][1] if len(links) == 1 else Chain(entry, links)
 
 
-def _segments(manifest, entry):
-    """The parts, those together that an engine opens together: consecutive ones of its form."""
+def _runs(modules):
+    """(start, stop) of the parts that are opened together: consecutive ones of an engine that can; else one alone."""
     start = 0
-    segments = []
-    modules = [_module(manifest, part) for part in entry.parts]
-    for stop in range(1, len(entry.parts) + 1):
-        following = modules[stop] if stop < len(entry.parts) else None
-        if following != modules[start] or not hasattr(_backend(modules[start]), "open_parts"):
-            segments.append(Segment(entry, start, stop))
+    for stop in range(1, len(modules) + 1):
+        ends = stop == len(modules) or modules[stop] != modules[start]
+        if ends or not hasattr(_backend(modules[start]), "open_parts"):
+            yield start, stop
             start = stop
-    return segments
 
 
-def _open_segment(manifest, segment, options, remarks):
-    backend = _backend(_module(manifest, segment.parts[0]))
-    if len(segment.parts) > 1:
+def _open_segment(manifest, segment, module, options, remarks):
+    backend = _backend(module)
+    if hasattr(backend, "open_parts"):
         return backend.open_parts(manifest, segment.parts, segment, options, remarks)
     return backend.open_part(manifest, segment.parts[0], options, remarks)
+
+
+def _backend(module):
+    return importlib.import_module("." + module, __name__)
 
 
 def _module(manifest, part):
@@ -82,7 +85,3 @@ def _module(manifest, part):
             part.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
         raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
     return module
-
-
-def _backend(module):
-    return importlib.import_module("." + module, __name__)
