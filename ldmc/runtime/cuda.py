@@ -24,6 +24,7 @@ FOLDERS = ("", "/usr/local/cuda/lib64/")
 HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3  # enum cudaMemcpyKind
 MAJOR, MINOR = 75, 76  # enum cudaDeviceAttr: cudaDevAttrComputeCapabilityMajor and ...Minor
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+NO_DEVICE = (35, 100)  # cudaErrorInsufficientDriver, which a machine without any driver gives, and cudaErrorNoDevice
 
 DESCRIBE = "cudaGetErrorString"  # the one function that gives no error code
 _SIZE, _POINTER, _INT = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
@@ -134,6 +135,8 @@ class Cuda(object):
             return
         said = (getattr(self._library, DESCRIBE)(status) or b"unknown error").decode("ascii", "replace")
         message = "CUDA's %s failed: %s (error %d)" % (name, said, status)
+        if status in NO_DEVICE:
+            raise BundleProblem(message, "run it on a machine with an NVIDIA GPU and its driver")
         if status != OUT_OF_MEMORY:
             raise BundleProblem(message)
         if wanted_bytes is not None:

@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
@@ -54,7 +53,8 @@ def make_pending_bundle(root, dtype="float16", finer=True, fallback=True, embed=
     _store(root / "decoder", {"model.onnx": _decoder(weights, dtype)})
     parts = {name: _part(name, f"unet/{name.removeprefix('unet.')}", *ends, dtype) for name, ends in PARTS.items()}
     decoder = dict(_tensors((("input_0", (1, *LATENT), dtype),), (("output_0", PICTURE, dtype),)))
-    decoder_part = dict(decoder, name="decoder", form="engine", file="decoder/model.engine", source="decoder/model.onnx")
+    decoder_part = dict(decoder, name="decoder", form="engine", file="decoder/model.engine",
+                        source="decoder/model.onnx")
     components = {
         "unet": dict(_ends(("input_0", "input_1"), ("output_0",), dtype), form="engine",
                      parts=[parts["unet.0"], parts["unet.1"]]),
@@ -120,8 +120,8 @@ def _step(component, part, weights_bytes, ladder, embed):
 
 def _weights():
     rng = np.random.RandomState(7)
-    shapes = {"conv_in": (WIDTH, LATENT[0], 3, 3), "conv_mid": (WIDTH, WIDTH, 3, 3), "conv_out": (LATENT[0], WIDTH, 3, 3),
-              "conv_up": (LATENT[0], WIDTH, 4, 4), "conv_last": (3, WIDTH, 3, 3)}
+    shapes = {"conv_in": (WIDTH, LATENT[0], 3, 3), "conv_mid": (WIDTH, WIDTH, 3, 3),
+              "conv_out": (LATENT[0], WIDTH, 3, 3), "conv_up": (LATENT[0], WIDTH, 4, 4), "conv_last": (3, WIDTH, 3, 3)}
     found = {name: rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])) for name, shape in shapes.items()}
     return {**found, "rate": np.array([0.001]), "column": np.array([-1, 1, 1, 1], np.int64)}
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from ldmc.runtime.backends.trt_engine import TensorRTEngine
+from ldmc.runtime.errors import BundleProblem
 from tests.runtime.device import Device
 from tests.runtime.device_bundle import make_pending_bundle, read_manifest, write_manifest
 
@@ -106,3 +108,31 @@ def test_an_engine_that_is_not_built(device, tmp_path):
     assert run(device, bundle, "decoder") == {
         "message": f"engine decoder/model.engine of {bundle} is not built yet",
         "fix": "on the jetson-nano run: python3 -m runtime finish"}
+
+
+def test_the_names_are_those_of_a_real_binding():
+    """TensorRT for RTX, where it is installed: its API is that of TensorRT 10 and later."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    wanted = {
+        trt.ICudaEngine: ("num_io_tensors", "get_tensor_name", "get_tensor_mode", "get_tensor_shape",
+                          "get_tensor_dtype", "device_memory_size_v2", "create_execution_context"),
+        trt.IExecutionContext: ("set_device_memory", "set_tensor_address", "execute_async_v3"),
+        trt.Runtime: ("deserialize_cuda_engine",),
+    }
+    assert not [name for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
+    assert "strategy" in trt.ICudaEngine.create_execution_context.__doc__
+    assert "stream_handle" in trt.IExecutionContext.execute_async_v3.__doc__
+    assert trt.ExecutionContextAllocationStrategy.USER_MANAGED and trt.DataType.HALF.name == "HALF"
+
+
+def test_a_real_tensorrt_says_why_it_does_not_load(tmp_path):
+    """No engine at all, mapped from its file, in the real library."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    path = tmp_path / "none.engine"
+    path.write_bytes(b"no engine " * 100)
+    with pytest.raises(BundleProblem) as raised:
+        TensorRTEngine(trt, str(path), "none")
+    assert raised.value.message == (
+        f"engine {path} does not load in TensorRT for RTX {trt.__version__}: it was built by another version of "
+        "TensorRT, or is damaged")
+    assert raised.value.fix == "build the bundle again with this version"
