@@ -116,6 +116,16 @@ def test_the_same_graph_gives_the_same_engine(product: Component, tmp_path: Path
 
 
 @rtx
+def test_a_bundle_may_be_named_from_the_working_folder(
+    product: Component, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scratch").mkdir()
+    after, _ = built(product, RTX, Path("scratch"))
+    assert after.payload.files[0].is_file()
+
+
+@rtx
 @pytest.mark.parametrize("sm", COMPUTE_CAPABILITIES)
 def test_it_builds_for_every_gpu_that_is_offered(sm: int, product: Component, tmp_path: Path) -> None:
     after, _ = built(product, RTX, tmp_path, Trt(sm=sm))
