@@ -29,7 +29,8 @@ from ldmc.passes import TABLE, pass_class
 from ldmc.terminal.engines import engine_lines
 
 if TYPE_CHECKING:
-    from ldmc.compiler.driver import BuildResult, Written
+    from ldmc.compiler.driver import BuildResult
+    from ldmc.compiler.job import Written
     from ldmc.compiler.stage import StageRecord
     from ldmc.compiler.verify import VerifyReport
 
