@@ -23,11 +23,11 @@ $(VENV)/.demo: setup.cfg | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: setup.cfg | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test]
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test,rtx]
 	touch $@
 
 $(VENV)/.dev: setup.cfg | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test,dev]
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test,rtx,dev]
 	touch $@
 
 demo: $(VENV)/.demo

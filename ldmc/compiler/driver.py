@@ -179,6 +179,8 @@ class _Job:
             fitting = Fitting(lowering, list(pipelines[component.name]), self.run)
             self.fittings.append(fitting)
             fitting.lower_to_target(strict=self.request.strict)
+            if not self.request.strict and not self.request.allow_over_budget:
+                fitting.partition_to_fit()
             for insertion in fitting.insertions:
                 self.progress.note(str(insertion))
         for fitting in self.fittings:

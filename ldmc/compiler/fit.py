@@ -18,11 +18,13 @@ from typing import Any
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import parse_pass
 from ldmc.compiler.stage import StageRecord
-from ldmc.errors import PassError
-from ldmc.ir import Form
-from ldmc.passes.base import Pass
-from ldmc.passes.check import findings, repairs
-from ldmc.passes.rules import Finding
+from ldmc.errors import BudgetError, PassError
+from ldmc.ir import Chain, Form
+from ldmc.passes.base import Context, Pass
+from ldmc.passes.check import Finding, findings, repairs
+from ldmc.passes.partition import Partition
+from ldmc.targets.builder_memory import build_peak_bytes
+from ldmc.targets.target import MIB
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,30 @@ class Fitting:
                 raise self._refusal(found, "no pass mends it")
             self.insert(*repair)
 
+    def partition_to_fit(self) -> None:
+        """Cut the network into as many parts as it takes to build their engines on the device, one at a time.
+
+        Nothing is cut that fits whole, that was cut as it was asked for, or that is built elsewhere.
+
+        Raises:
+            BudgetError: not even the smallest parts can be built there.
+        """
+        lowering, target = self.lowering, self.lowering.target
+        on_device = any(step.name in target.device_passes for step in self.waiting)
+        if not on_device or target.memory is None or lowering.component.form is not Form.ONNX:
+            return
+        if any(step.name == Partition.name for step in self.waiting):
+            return
+        stats = lowering.records[-1].after.stats
+        whole_bytes = build_peak_bytes(stats.bytes, stats.peak_activation_bytes or 0, target)
+        if whole_bytes <= target.memory.budget_bytes:
+            return
+        self.insert(
+            f"partition{{parts={_fewest_parts(lowering)}}}",
+            f"building its engine whole takes up to {whole_bytes / MIB:.0f} MiB, "
+            f"{target.name} has {target.memory.budget_bytes / MIB:.0f} MiB",
+        )
+
     def advance(self) -> None:
         """Run the next pass that was asked for."""
         self.run(self.lowering, self.waiting[0])
@@ -100,3 +126,16 @@ class Fitting:
             f"{len(found)} findings: {rules}; the first: {place}{found[0].sentence}",
             fix=f"add {','.join(specs)} where the graph is whole" if specs else "change the model or the target",
         )
+
+
+def _fewest_parts(lowering: Lowering) -> int:
+    """Into how many parts to cut: as few as leave memory to spare, or, where none do, as few as fit at all."""
+    try:
+        cut = Partition().run(lowering.component, Context(lowering.target))
+    except PassError:
+        try:
+            cut = Partition(spare_mib=0).run(lowering.component, Context(lowering.target))
+        except PassError as error:
+            raise BudgetError(error.message, fix=error.fix) from error
+    chain: Chain = cut.payload
+    return len(chain.parts)

@@ -22,6 +22,7 @@ from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.compiler.frontend import ModelRequest, Opened, open_model, read_program
 from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
 from ldmc.compiler.pipeline import to_one_graph
+from ldmc.compiler.runnable import require_runnable
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.errors import VerificationError
 from ldmc.ir import Network, Program
@@ -114,12 +115,14 @@ def verify_bundle(
     cache: whether the runtime may keep its optimised graph in the bundle.
 
     Raises:
-        BundleError: the manifest cannot be read. BundleProblem: files are missing or altered.
+        BundleError: the manifest cannot be read, or its engines do not run here.
+        BundleProblem: files are missing or altered.
         ModelError: the checkpoint cannot be read.
         VerificationError: the checkpoint is another one.
     """
     manifest = read_whole_manifest(bundle)
     check_files(manifest.root, manifest, hashes=True)
+    require_runnable(bundle, manifest)
     opened, program = _original(manifest, model)
     dtype = manifest.components["unet"].inputs[0].dtype
     latent = _noise(manifest, dtype)

@@ -24,10 +24,26 @@ from ldmc.targets.target import Target
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from ldmc.passes.rules import Finding, Rule, View
+    from ldmc.passes.rules import Rule, View
 
 _SHOWN = 5
 _ORDER = ("fold", "groupnorm", "opset")  # in which repairs go into a pipeline
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing the target would not take, or would take wrongly.
+
+    node: its name; empty for the graph as a whole. module: path of the module it comes from.
+    rule: the rule's id. source: where the rule is from. repair: spec of the pass that mends it; empty for none.
+    """
+
+    node: str
+    module: str
+    rule: str
+    sentence: str
+    source: str
+    repair: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,7 @@ class Check(Pass):
     requires: ClassVar[tuple[Form, ...]] = (Form.ONNX, Form.PARTS)
     produces: ClassVar[Form | None] = None
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnx_ir")
+    faces_target: ClassVar[bool] = True
 
     def run(self, component: Component, context: Context) -> Component:
         models = _models(component)
@@ -85,8 +102,6 @@ def _models(component: Component) -> list[ir.Model]:
 
 
 def _of_graph(rules: list[Rule], view: View) -> Iterator[Finding]:
-    from ldmc.passes.rules import Finding
-
     for rule in rules:
         for problem in rule.whole(view) if rule.whole is not None else ():
             where = _module(problem.node)
@@ -96,8 +111,6 @@ def _of_graph(rules: list[Rule], view: View) -> Iterator[Finding]:
 
 
 def _of_nodes(rules: list[Rule], view: View) -> Iterator[Finding]:
-    from ldmc.passes.rules import Finding
-
     for node in view.model.graph:
         name = node.name or node.outputs[0].name or ""
         for rule in rules:

@@ -7,13 +7,12 @@ The tables speak of types by NVIDIA's names (FP32); here they are asked by ONNX'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 
 from ldmc.errors import UsageError
+from ldmc.targets.operator_tables import operator_versions, read_operators
 
 # ONNX's name of a type -> the table's. The parser turns DOUBLE into FP32.
 _TYPES = {
@@ -61,12 +60,10 @@ def operator_table(version: str) -> OperatorTable:
     Raises:
         UsageError: there is none.
     """
-    folder = resources.files("ldmc.targets") / "operators"
-    names = sorted(f.name for f in folder.iterdir())
-    if f"tensorrt-{version}.json" not in names:
-        known = ", ".join(n.removeprefix("tensorrt-").removesuffix(".json") for n in names)
+    if version not in operator_versions():
+        known = ", ".join(operator_versions())
         raise UsageError(f"there is no operator table for TensorRT {version!r}", fix=f"tables are {known}")
-    data = json.loads((folder / f"tensorrt-{version}.json").read_text(encoding="utf-8"))
+    data = read_operators(version)
     types = {op: frozenset(entry["types"]) for op, entry in data["ops"].items() if entry["supported"]}
     for op in data.get("registered_importers", ()):
         types.setdefault(op, frozenset())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import parse_pipeline
-from ldmc.ir import Component
+from ldmc.ir import Component, Form
 from tests.passes.modules import block, copied, lowered, target, without_weights
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ldmc
 from ldmc.errors import PassError
 from ldmc.ir import Component
 from ldmc.targets.target import MIB
@@ -20,7 +19,7 @@ from ldmc.targets.target import MIB
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-_ROOT = Path(ldmc.__file__).parent.parent
+_ROOT = Path(__file__).parents[3]  # where the package `ldmc` lies
 _INLINE_BYTES = 1024  # smaller tensors stay in the graph file
 _ALIGNMENT_BYTES = 4096
 _IN_FLIGHT_BYTES = 64 * MIB  # tensors being read, cast and written at one time

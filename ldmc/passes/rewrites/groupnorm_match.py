@@ -52,9 +52,18 @@ def match(instance: ir.Node) -> Match | None:
 
 def fold(found: Match, editor: Editor, opset: int) -> bool:
     """Write GroupNormalization as `opset` has it; whether it could be."""
-    if opset < norms.PER_CHANNEL_SINCE:
-        _fold_per_group(found, editor)
-        return True
+    done = (
+        _fold_per_channel(found, editor)
+        if opset >= norms.PER_CHANNEL_SINCE
+        else _fold_per_group(found, editor)
+    )
+    if done and not found.split.outputs[0].uses():
+        editor.graph.remove(found.split, safe=True)
+    return done
+
+
+def _fold_per_channel(found: Match, editor: Editor) -> bool:
+    """Opset 21 on: its scale and bias are those by channel."""
     plain = norms.is_filled_with(found.instance.inputs[1], 1) and norms.is_filled_with(
         found.instance.inputs[2], 0
     )
@@ -72,11 +81,12 @@ def fold(found: Match, editor: Editor, opset: int) -> bool:
     return True
 
 
-def _fold_per_group(found: Match, editor: Editor) -> None:
+def _fold_per_group(found: Match, editor: Editor) -> bool:
     """Opset 18 to 20: its scale and bias are those of the InstanceNormalization, one number for a group."""
     stand = editor.in_place_of(found.instance, found.join)
     inputs = [found.split.inputs[0], *found.instance.inputs[1:]]
     stand.finish(stand.op("GroupNormalization", inputs, _attributes(found)))
+    return True
 
 
 def _attributes(found: Match) -> dict[str, int | float]:

@@ -31,6 +31,10 @@ def _reduce(node: ir.Node, editor: Editor) -> None:
     if axes is None:
         raise Refusal("its axes are computed, and are an attribute there")
     if not axes and attribute is not None and attribute.as_int():
+        if node.op_type not in _PLAIN_REDUCTIONS:
+            raise Refusal(
+                "it has noop_with_empty_axes=1 and no axes, and does more to an element than to reduce it"
+            )
         stand = editor.in_place_of(node)
         stand.finish(stand.op("Identity", [node.inputs[0]]))
         return
@@ -127,6 +131,8 @@ def _cast_like(node: ir.Node, editor: Editor) -> None:
     stand.finish(stand.op("Cast", [node.inputs[0]], {"to": int(like.dtype)}))
 
 
+# Those that leave a single element as it is; ReduceL2 of one element is its absolute value.
+_PLAIN_REDUCTIONS = frozenset(("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"))
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 
 SIGNATURES: dict[str, Lowering] = {

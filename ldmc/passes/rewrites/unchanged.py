@@ -72,7 +72,7 @@ def _attributes(node: ir.Node, new: defs.OpSchema, old: defs.OpSchema) -> str:
         if attribute.type in _SUBGRAPHS:
             return "it has a subgraph"
         if name not in old.attributes and _NEUTRAL.get((node.op_type, name)) != attribute.value:
-            return f"its {name}={attribute.value} came with opset {new.since_version}"
+            return f"its {name}={attribute.value} is not known there"
     for name in sorted(new.attributes.keys() - old.attributes.keys() - node.attributes.keys()):
         if (node.op_type, name) not in _NEUTRAL:
             return f"attribute {name} came with opset {new.since_version}, and its default may mean something new"

@@ -5,11 +5,11 @@ operators.py   the target's operator table: operators, types, inputs that must b
 layers.py      what TensorRT's parser reads wrongly or not at all, operator by operator
 """
 
-from ldmc.passes.rules.base import Finding, Rule, View
+from ldmc.passes.rules.base import Rule, View
 from ldmc.passes.rules.graph import RULES as _GRAPH
 from ldmc.passes.rules.layers import RULES as _LAYERS
 from ldmc.passes.rules.operators import RULES as _OPERATORS
 
 RULES: tuple[Rule, ...] = (*_GRAPH, *_OPERATORS, *_LAYERS)
 
-__all__ = ["RULES", "Finding", "Rule", "View"]
+__all__ = ["RULES", "Rule", "View"]

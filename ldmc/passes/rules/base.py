@@ -20,22 +20,6 @@ OPSETS_WRITTEN = range(13, 18)  # by the pass `opset`
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing the target would not take, or would take wrongly.
-
-    node: its name; empty for the graph as a whole. module: path of the module it comes from.
-    rule: the rule's id. source: where the rule is from. repair: spec of the pass that mends it; empty for none.
-    """
-
-    node: str
-    module: str
-    rule: str
-    sentence: str
-    source: str
-    repair: str = ""
-
-
-@dataclass(frozen=True)
 class View:
     """A graph and what it is for.
 

@@ -32,9 +32,11 @@ _CONSTANT_INPUTS: dict[tuple[str, int], tuple[str, tuple[int, int]]] = {
 def _unknown(node: ir.Node, view: View) -> Problem | None:
     from ldmc.passes.rewrites.unchanged import schema_of
 
-    if node.domain not in ("", "ai.onnx") or schema_of(node, view.opset) is None:
-        domain = node.domain or "ai.onnx"
-        return Problem(f"is not an operator of {domain} at opset {view.opset}")
+    if node.domain not in ("", "ai.onnx"):
+        foreign = view.target.engine.startswith("tensorrt")  # ONNX Runtime has domains of its own
+        return Problem(f"is of domain {node.domain}, {view.parser} looks for a plugin") if foreign else None
+    if schema_of(node, view.opset) is None:
+        return Problem(f"is not an ONNX operator of opset {view.opset}")
     return None
 
 

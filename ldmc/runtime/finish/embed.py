@@ -17,8 +17,8 @@ from ..errors import BundleProblem
 
 TOOL = "torchtrtc"
 INSTALL = "install Torch-TensorRT built against this machine's TensorRT, and put its bin folder on PATH"
-# It tells inputs and outputs apart by their number: `input_0`, or `input.0` in older versions.
-NUMBERED = re.compile(r".*[._]\d+$")
+# It orders inputs and outputs by what stands behind the first dot, or else the first underscore.
+NUMBERED = re.compile(r"[^._]*[._]\d+$")
 LIBRARY = re.compile(r"libnvinfer\.so[\d.]*\s*=>\s*(\S+)")
 VERSION = re.compile(r"libnvinfer\.so\.(\d+(?:\.\d+)*)$")
 

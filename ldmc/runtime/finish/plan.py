@@ -26,12 +26,13 @@ def next_rung(step):
 
 
 def peak_bytes(step, rung):
-    """The predicted peak of building `step` on `rung`; None for a rung that builds nothing by itself."""
+    """The predicted peak of building `step` on `rung`; None where the bundle has no prediction, and for a rung that
+    builds nothing by itself."""
     settings = step["ladder"][rung]
-    if "workspace_bytes" not in settings:
+    if "workspace_bytes" not in settings or not step.get("peak_bytes"):
         return None
     first = step["ladder"][0].get("workspace_bytes") or 0
-    return (step.get("peak_bytes") or 0) - first + settings["workspace_bytes"]
+    return step["peak_bytes"] - first + settings["workspace_bytes"]
 
 
 def describe(settings):
@@ -42,7 +43,7 @@ def describe(settings):
         return "ONNX Runtime on the GPU"
     sources = settings.get("tactic_sources")
     return "workspace %d MiB%s" % (
-        settings["workspace_bytes"] // MIB, "" if sources is None else ", tactics of %s" % " ".join(sources))
+        (settings.get("workspace_bytes") or 0) // MIB, "" if sources is None else ", tactics of %s" % " ".join(sources))
 
 
 def fits(step, rung, available_bytes):
@@ -57,10 +58,10 @@ def check_memory(steps, machine):
     if available is None:
         return Check("memory", "unknown")
     found = "%d MiB available of %d" % (available // MIB, machine.total_bytes // MIB)
-    if not steps:
+    largest = max([peak_bytes(step, 0) or 0 for step in steps] or [0])
+    if not largest:
         return Check("memory", found)
     worst, least = max(((step, _least_peak(step)) for step in steps), key=lambda pair: pair[1])
-    largest = max(peak_bytes(step, 0) or 0 for step in steps)
     found += "; the largest build is predicted to take %d" % (largest // MIB)
     if least <= available:
         return Check("memory", found)

@@ -110,7 +110,7 @@ class Record(object):
         self.data["files"] = [entry for entry in self.data["files"]
                               if entry.get("role") != "engine" and entry["path"] not in made]
         for step in self.steps:
-            if "replaced_by" in step:
+            if "replaced_by" in step or not step["ladder"]:  # others stand for it; or it was built before it came here
                 continue
             if "was" in step:
                 entries = self.data["components"][step["component"]]["parts"]
@@ -153,17 +153,18 @@ def check_steps(manifest):
     """Raises BundleProblem where a step lacks what it needs, or names a file outside the bundle or not in it."""
     for index, step in enumerate(manifest.finish["steps"]):
         place = "%s: finish.steps[%d]" % (manifest.path, index)
-        missing = [key for key in ("component", "part", "status", "ladder") if not step.get(key)]
+        missing = [key for key in ("component", "part", "status", "ladder") if key not in step]
         if missing or step["component"] not in manifest.components:
             raise BundleProblem("%s lacks %s" % (place, ", ".join(missing) or "a component of the bundle"), REBUILD)
         if step["status"] == "done":
             continue
         sources = [part.source for part in manifest.components[step["component"]].parts if part.name == step["part"]]
+        sources = sources or [""]  # no such part
         finer = [part for rung in step["ladder"] for part in rung.get("finer", [])]
         for source in sources + [part.get("source") for part in finer]:
             if not source or not os.path.isfile(manifest.file_path(source)):
-                raise BundleProblem("%s: part %s has no graph %s to build an engine from" % (
-                    place, step["part"], source or "named"), "copy the bundle again whole")
+                raise BundleProblem("%s: part %s has no graph %sto build an engine from" % (
+                    place, step["part"], source and source + " "), "copy the bundle again whole")
         for part in finer:
             manifest.file_path(part["file"])
 
@@ -176,6 +177,6 @@ def _step_of(step, part, count):
     return {
         "component": step["component"], "part": part["name"], "status": "pending", "ladder": rungs,
         "weights_bytes": weights_bytes, "embed": False,
-        # At least what the weights that are not there would take once.
+        # Without what the weights that are not there would take once; the builder holds them more often.
         "peak_bytes": part.get("peak_bytes") or max((step.get("peak_bytes") or 0) - saved, 0),
     }

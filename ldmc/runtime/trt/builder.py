@@ -62,7 +62,7 @@ def _parser_complaint(api, parser, source, figures):
     if not parser.num_errors:
         return "%s cannot read %s" % (api.name, source)
     error = parser.get_error(0)
-    node = figures.node or "node %d" % error.node()
+    node = figures.node or ("node %d" % error.node() if error.node() >= 0 else "its head")
     more = " (and %d more)" % (parser.num_errors - 1) if parser.num_errors > 1 else ""
     return "%s cannot read %s at %s: %s%s" % (api.name, source, node, _one_line(error.desc()), more)
 

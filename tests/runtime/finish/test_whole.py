@@ -171,7 +171,7 @@ def test_the_orin_finishes_too(tmp_path, tiny_bundle_fp16, tiny_model):
     done = orin.finish(bundle)
     assert (done.returncode, done.stderr) == (0, "")
     assert steps_of(bundle)["unet"]["engine"]["tensorrt"] == "10.3.0"
-    check = orin.run_module(bundle, "ldmc", "verify", bundle, "--model", tiny_model, "--json")
+    check = orin.run_module("ldmc", "verify", bundle, "--model", tiny_model, "--json")
     assert check.returncode == 0, check.stdout + check.stderr
     assert orin.leaks()["allocations"] == 0
 
