@@ -253,8 +253,7 @@ def _overflow(bundle: Path, manifest: Manifest, program: Program, latent: Any) -
         if entry.inputs[0].dtype != "float16" or len(files) < len(entry.parts):
             continue
         inputs = [_input(spec, latent, program) for spec in entry.inputs]
-        named = {spec.name: value for spec, value in zip(entry.inputs, inputs)}
-        found = find_overflow_in_parts(component.name, files, named)
+        found = find_overflow_in_parts(component.name, files, dict(zip((s.name for s in entry.inputs), inputs)))
         if found is None:
             continue
         text = manifest.data["pipeline"][component.name]

@@ -81,7 +81,7 @@ class Partition(Pass):
         if self.parts:
             if self.parts > found.most_parts:
                 raise PassError(
-                    f"{component.name} can be cut into {found.most_parts} parts at most, not {self.parts}",
+                    f"{component.name} can be cut into {_count(found.most_parts)} at most, not {self.parts}",
                     fix=f"partition{{parts={found.most_parts}}}",
                 )
             return found.choose(self.parts)
@@ -137,6 +137,10 @@ class Partition(Pass):
         )
 
 
+def _count(parts: int) -> str:
+    return "1 part" if parts == 1 else f"{parts} parts"
+
+
 def _halves(part: Component) -> tuple[Component, ...]:
     """`part` cut in two; () where it cannot be."""
     from ldmc.passes.cutting import choose, line, split
@@ -152,7 +156,7 @@ def _remark_on(parts: tuple[Component, ...], context: Context) -> None:
     from ldmc.passes.cutting.split import weight_bytes
 
     weights = ", ".join(f"{part.name} {weight_bytes(part) / MIB:.1f} MiB" for part in parts)
-    context.remark(f"{len(parts)} {'parts' if len(parts) > 1 else 'part'}: {weights} of weights")
+    context.remark(f"{_count(len(parts))}: {weights} of weights")
     for before, values in zip(parts, crossings(parts)):
         largest = sorted(values, key=lambda value: -value.bytes)[:_SHOWN]
         shown = ", ".join(f"{value.spec.name} {value.bytes / MIB:.2f} MiB" for value in largest)

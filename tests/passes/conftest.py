@@ -30,43 +30,33 @@ def exported() -> Callable[[int], Component]:
 @pytest.fixture(scope="session")
 def tiny_stages(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Component]]:
     """The tiny model after each of fp16, onnx and fold, by component. Its weights raise when they are read."""
-    request = ModelRequest(str(tiny_model))
+    return _stages(tiny_model, "fp16,onnx,fold", tmp_path_factory.mktemp("scratch"), without_weights)
+
+
+@pytest.fixture(scope="session")
+def tiny_fp32(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Component]]:
+    """The tiny model in single precision after each of onnx and fold, by component, with its weights."""
+    return _stages(tiny_model, "onnx,fold", tmp_path_factory.mktemp("scratch"))
+
+
+@pytest.fixture(scope="session")
+def tiny_fp16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Component]]:
+    """The tiny model after each of fp16, onnx and fold, by component, with its weights."""
+    return _stages(tiny_model, "fp16,onnx,fold", tmp_path_factory.mktemp("scratch"))
+
+
+def _stages(
+    model: Path, spec: str, scratch: Path, prepare: Callable[[Component], Component] = lambda given: given
+) -> dict[str, list[Component]]:
+    """Each component after each pass of `spec`, as copies."""
+    request = ModelRequest(str(model))
     program = read_program(open_model(request, print), request)
-    steps = [placed.pass_ for placed in parse_pipeline("fp16,onnx,fold")]
+    steps = [placed.pass_ for placed in parse_pipeline(spec)]
     stages: dict[str, list[Component]] = {}
     for component in program.components:
         found = stages[component.name] = []
-        lowering = Lowering(without_weights(component), target(), tmp_path_factory.mktemp("scratch"))
+        lowering = Lowering(prepare(component), target(), scratch)
         for step in steps:
             lowering.run(step)
             found.append(copied(lowering.component))
     return stages
-
-
-@pytest.fixture(scope="session")
-def tiny_fp32(tiny_model: Path) -> dict[str, list[Component]]:
-    """The tiny model in single precision after each of onnx and fold, by component, with its weights."""
-    return _stages(tiny_model, "onnx,fold")
-
-
-@pytest.fixture(scope="session")
-def tiny_weighted(tiny_model: Path) -> Component:
-    """The tiny UNet in half precision, folded, with its weights."""
-    return _stages(tiny_model, "fp16,onnx,fold")["unet"][-1]
-
-
-def _stages(model: Path, spec: str) -> dict[str, list[Component]]:
-    request = ModelRequest(str(model))
-    steps = [placed.pass_ for placed in parse_pipeline(spec)]
-    found: dict[str, list[Component]] = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        for component in read_program(open_model(request, print), request).components:
-            own = Path(scratch) / component.name
-            own.mkdir()
-            lowering = Lowering(component, target(), own)
-            found[component.name] = []
-            for step in steps:
-                lowering.run(step)
-                if lowering.component.form is Form.ONNX:
-                    found[component.name].append(copied(lowering.component))
-    return found
