@@ -137,16 +137,20 @@ def _oldest_ir_version(opset: int) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns about packages that are not needed here (torchvision) and about its own internals."""
+    """No word and no notes: the exporter warns about packages that are not needed here and about its own internals."""
+    from torch.fx import config
+
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    level, traces = logger.level, config.do_not_emit_stack_traces
     logger.setLevel(logging.ERROR)
+    config.do_not_emit_stack_traces = True  # the Python line of every operator: a tenth of tracing, and never read
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        config.do_not_emit_stack_traces = traces
 
 
 def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
@@ -154,7 +158,7 @@ def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
     from ldmc.passes.lazy import parameter
 
     used = {value for node in graph for value in node.inputs if value is not None}
-    stored = network.module.state_dict().keys()  # a parameter that two modules share is in it twice
+    stored = network.module.state_dict(keep_vars=True).keys()  # a parameter that two modules share is in it twice
     for name, value in list(graph.initializers.items()):
         if value not in used:
             graph.initializers.pop(name)

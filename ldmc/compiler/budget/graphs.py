@@ -22,14 +22,14 @@ from pathlib import Path
 
 from ldmc.compiler.fit import Fitting
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
-from ldmc.compiler.graph import summarise
+from ldmc.compiler.graph import states_all_shapes, summarise
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.compiler.spec import format_pipeline
-from ldmc.compiler.stage import StageRecord
+from ldmc.compiler.stage import Snapshot, StageRecord, snapshot
 from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import BudgetError, LdmcError, PassError
-from ldmc.ir import COMPONENTS, Component, Form
+from ldmc.ir import COMPONENTS, Component, Form, Stats
 from ldmc.passes.base import Pass
 from ldmc.targets.target import Target
 
@@ -114,7 +114,7 @@ class _Job:
                 gc.enable()
 
     def _lower(self, scratch: Path) -> Lowered:
-        lowering = Lowering(self.component, self.target, scratch)
+        lowering = Lowering(self.component, self.target, scratch, _look)
         fitting = Fitting(lowering, list(self.steps), _advance)
         fitting.lower_to_target(strict=self.strict)
         whole = part_graphs(lowering.component)[0] if lowering.component.form is Form.ONNX else None
@@ -127,6 +127,13 @@ class _Job:
         insertions = tuple(str(insertion) for insertion in fitting.insertions)
         spec = format_pipeline([*lowering.done, *fitting.waiting])
         return Lowered(self.component.name, spec, whole or parts[0], parts, insertions)
+
+
+def _look(component: Component) -> Snapshot:
+    """As a build looks, but not at graphs of which shapes would have to be inferred: no plan is made from those."""
+    if component.form is Form.ONNX and not states_all_shapes(component.payload.graph):
+        return Snapshot(component.form, Stats(0, {}, 0, 0), None)
+    return snapshot(component)
 
 
 def _advance(lowering: Lowering, step: Pass) -> StageRecord:
