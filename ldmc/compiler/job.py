@@ -91,7 +91,7 @@ class Job:
         for fitting in self.fittings:
             fitting.advance_while(lambda step: step.name in ("check", "partition"))
         lowerings = [fitting.lowering for fitting in self.fittings]
-        if any(lowering.component.form not in _PLANNED for lowering in lowerings):
+        if not all(lowering.component.form in _PLANNED for lowering in lowerings) or not lowerings:
             return  # TorchScript tells nothing of the size of what it computes
         graphs = {lowering.component.name: part_graphs(lowering.component) for lowering in lowerings}
         specs = {
@@ -144,8 +144,8 @@ class Job:
             for original, lowering in zip(self.program.components, lowerings, strict=True)
             if any(step["component"] == original.name for step in self.pending)
         }
-        dtype = lowerings[0].component.inputs[0].dtype
-        finish = finish_section(self.target, self.pending, references, dtype)
+        dtypes = [lowering.component.inputs[0].dtype for lowering in lowerings]
+        finish = finish_section(self.target, self.pending, references, dtypes)
         return manifest(self.program, self.target, lowerings, self.entries, finish)
 
     def reference(self, original: Component, lowered: Component) -> str:

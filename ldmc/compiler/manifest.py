@@ -60,11 +60,11 @@ def manifest(
 
 
 def finish_section(
-    target: Target, steps: list[dict[str, Any]], references: Mapping[str, str], dtype: str
+    target: Target, steps: list[dict[str, Any]], references: Mapping[str, str], dtypes: list[str]
 ) -> dict[str, Any]:
     """What is left to do on the device, and what device that must be; empty where nothing is.
 
-    references: component -> file with its inputs and eager outputs. dtype: of the components' inputs.
+    references: component -> file with its inputs and eager outputs. dtypes: of the components' latents.
     """
     if not steps:
         return {}
@@ -77,7 +77,7 @@ def finish_section(
         },
         "libraries_bytes": target.memory.libraries_bytes if target.memory else 0,
         "reference": dict(references),
-        "needed_snr_db": NEEDED_SNR_DB[dtype],
+        "needed_snr_db": min(NEEDED_SNR_DB[dtype] for dtype in dtypes),
         "steps": steps,
     }
 

@@ -48,7 +48,7 @@ def checked_pipeline(text: str, target: Target) -> list[Pass]:
             f"the pipeline ends in {form} form, target {target.name!r} runs {wanted}",
             text=text,
             position=len(text),
-            fix=f"end with a pass that gives {wanted}: {', '.join(_giving(RUNNABLE[target.engine][0]))}",
+            fix=f"end with a pass that gives {wanted}, such as onnx",
         )
     return [item.pass_ for item in placed]
 

@@ -39,8 +39,8 @@ REFUSED: dict[str, tuple[int, str, str]] = {
     "onnx,fold,fp16": (10, "pass 'fp16' takes torch form and would be given onnx", "put it before"),
     "fp16": (
         4,
-        "the pipeline ends in torch form, target 'cpu' runs onnx",
-        "end with a pass that gives onnx: onnx",
+        "the pipeline ends in torch form, target 'cpu' runs onnx or onnx-parts or torchscript",
+        "end with a pass that gives onnx",
     ),
     "fp16,onnx,fold,fold": (15, "pass 'fold' is given twice", ""),
     "onnx,onnx{opset=19}": (5, "pass 'onnx' is given twice", ""),
