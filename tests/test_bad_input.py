@@ -334,7 +334,7 @@ def test_a_folder_that_may_not_be_written(ldmc: Run, work: Path, mount: Callable
 
 @pytest.mark.parametrize(
     ("kind", "moment", "replacing"),
-    [(signal.SIGINT, ".x.ldmc.tmp-*", False), (signal.SIGTERM, ".x.ldmc.tmp-*/reports/01-onnx.json", True)],
+    [(signal.SIGINT, ".x.ldmc.tmp-*", False), (signal.SIGTERM, ".x.ldmc.tmp-*/reports/unet/01-onnx.json", True)],
     ids=["Ctrl-C at the start of a new one", "SIGTERM on the way to replacing one"],
 )
 def test_an_interrupted_build_is_exit_130_and_leaves_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -78,9 +79,10 @@ def test_build_json(ldmc: Run, tiny_model: Path, tmp_path: Path, monkeypatch: py
 
     made = tmp_path / "tiny-ldm.cpu.ldmc"
     manifest = json.loads((made / "manifest.json").read_text())
-    for number, name in enumerate(("onnx", "fold", "onnx", "fold"), 1):
-        assert (made / "reports" / f"{number:02d}-{name}.json").is_file()
-        assert (made / "intermediate" / f"{number:02d}-{name}" / "model.onnx").is_file()
+    for component, stage in itertools.product(("unet", "decoder"), ("01-onnx", "02-fold")):
+        assert (made / "reports" / component / f"{stage}.json").is_file()
+        assert (made / "intermediate" / component / stage / "model.onnx").is_file()
+    assert json.loads((made / "reports" / "memory.json").read_text()) == answer["plan"]
     assert {entry["role"] for entry in manifest["files"]} == {
         "graph",
         "weights",
