@@ -22,12 +22,11 @@ from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.compiler.frontend import ModelRequest, Opened, open_model, read_program
 from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
 from ldmc.compiler.pipeline import to_one_graph
-from ldmc.compiler.runnable import require_runnable
+from ldmc.compiler.runnable import open_here
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.errors import VerificationError
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
-from ldmc.runtime import load
 from ldmc.runtime.manifest import Manifest, check_files
 from ldmc.targets.reader import load_target, target_names
 
@@ -115,21 +114,18 @@ def verify_bundle(
     cache: whether the runtime may keep its optimised graph in the bundle.
 
     Raises:
-        BundleError: the manifest cannot be read, or its engines do not run here.
-        BundleProblem: files are missing or altered.
-        ModelError: the checkpoint cannot be read.
-        VerificationError: the checkpoint is another one.
+        BundleError: the manifest cannot be read, or its engines do not run here. BundleProblem: files are altered.
+        ModelError: the checkpoint cannot be read. VerificationError: it is another one.
     """
     manifest = read_whole_manifest(bundle)
     check_files(manifest.root, manifest, hashes=True)
-    require_runnable(bundle, manifest)
     opened, program = _original(manifest, model)
     dtype = manifest.components["unet"].inputs[0].dtype
     latent = _noise(manifest, dtype)
     overflow, remedy = _overflow(bundle, manifest, program, latent)
     if overflow:
         return VerifyReport({}, None, NEEDED_PSNR_DB[dtype], overflow, remedy)
-    with load(str(bundle), cache=cache) as pipeline:
+    with open_here(bundle, manifest, cache) as pipeline:
         components, image = _compare(opened, program, manifest, pipeline, latent, steps)
         remarks = tuple(pipeline.remarks)
     return VerifyReport(components, image, NEEDED_PSNR_DB[dtype], remarks=remarks)
