@@ -10,6 +10,7 @@ nothing and refuses instead.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typing import Any
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import parse_pass
 from ldmc.compiler.stage import StageRecord
-from ldmc.errors import BudgetError, PassError
+from ldmc.errors import PassError
 from ldmc.ir import Chain, Form
 from ldmc.passes.base import Context, Pass
 from ldmc.passes.check import Finding, findings, repairs
@@ -76,10 +77,8 @@ class Fitting:
     def partition_to_fit(self) -> None:
         """Cut the network into as many parts as it takes to build their engines on the device, one at a time.
 
-        Nothing is cut that fits whole, that was cut as it was asked for, or that is built elsewhere.
-
-        Raises:
-            BudgetError: not even the smallest parts can be built there.
+        Nothing is cut that fits whole, that was cut as it was asked for, that is built elsewhere, or that fits in no
+        number of parts: the plan then says so, with figures.
         """
         lowering, target = self.lowering, self.lowering.target
         on_device = any(step.name in target.device_passes for step in self.waiting)
@@ -91,16 +90,22 @@ class Fitting:
         whole_bytes = build_peak_bytes(stats.bytes, stats.peak_activation_bytes or 0, target)
         if whole_bytes <= target.memory.budget_bytes:
             return
-        self.insert(
-            f"partition{{parts={_fewest_parts(lowering)}}}",
-            f"building its engine whole takes up to {whole_bytes / MIB:.0f} MiB, "
-            f"{target.name} has {target.memory.budget_bytes / MIB:.0f} MiB",
-        )
+        if parts := _fewest_parts(lowering):
+            reason = (
+                f"building its engine whole takes up to {whole_bytes / MIB:.0f} MiB, "
+                f"{target.name} has {target.memory.budget_bytes / MIB:.0f} MiB"
+            )
+            self.insert(f"partition{{parts={parts}}}", reason)
 
     def advance(self) -> None:
         """Run the next pass that was asked for."""
         self.run(self.lowering, self.waiting[0])
         del self.waiting[0]
+
+    def advance_while(self, wanted: Callable[[Pass], bool]) -> None:
+        """Run the next passes that were asked for, as long as they are `wanted`."""
+        while self.waiting and wanted(self.waiting[0]):
+            self.advance()
 
     def insert(self, spec: str, reason: str) -> None:
         """Run a pass that was not asked for."""
@@ -119,23 +124,23 @@ class Fitting:
 
     def _refusal(self, found: list[Finding], why: str) -> PassError:
         lowering, specs = self.lowering, repairs(found)
-        rules = ", ".join(f"{rule} ({count})" for rule, count in Counter(f.rule for f in found).most_common(5))
+        rules = ", ".join(
+            f"{rule} ({count})" for rule, count in Counter(f.rule for f in found).most_common(5)
+        )
         place = f"{found[0].node}: " if found[0].node else ""
         return PassError(
             f"{lowering.component.name}: target {lowering.target.name!r} would reject the graph, {why}; "
             f"{len(found)} findings: {rules}; the first: {place}{found[0].sentence}",
-            fix=f"add {','.join(specs)} where the graph is whole" if specs else "change the model or the target",
+            fix=f"add {','.join(specs)} where the graph is whole"
+            if specs
+            else "change the model or the target",
         )
 
 
 def _fewest_parts(lowering: Lowering) -> int:
-    """Into how many parts to cut: as few as leave memory to spare, or, where none do, as few as fit at all."""
-    try:
-        cut = Partition().run(lowering.component, Context(lowering.target))
-    except PassError:
-        try:
-            cut = Partition(spare_mib=0).run(lowering.component, Context(lowering.target))
-        except PassError as error:
-            raise BudgetError(error.message, fix=error.fix) from error
-    chain: Chain = cut.payload
-    return len(chain.parts)
+    """Into how many parts to cut: as few as leave memory to spare, or, where none do, as fit at all; 0 where none do."""
+    for cut in (Partition(), Partition(spare_mib=0)):
+        with contextlib.suppress(PassError):
+            chain: Chain = cut.run(lowering.component, Context(lowering.target)).payload
+            return len(chain.parts)
+    return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ldmc.compiler.meter import Reading, measured
-from ldmc.compiler.stage import StageRecord, snapshot
+from ldmc.compiler.stage import Snapshot, StageRecord, snapshot
 from ldmc.errors import LdmcError, PassError
 from ldmc.ir import Chain, Component, Form, TensorSpec
 from ldmc.passes.base import Context, Pass
@@ -21,15 +22,23 @@ class Lowering:
 
     Args:
         scratch: a folder in which each stage gets one for its files.
+        look: counts a component between two stages.
     """
 
-    def __init__(self, component: Component, target: Target, scratch: Path) -> None:
+    def __init__(
+        self,
+        component: Component,
+        target: Target,
+        scratch: Path,
+        look: Callable[[Component], Snapshot] = snapshot,
+    ) -> None:
         self.component = component
         self.target = target
         self.done: list[Pass] = []
         self.records: list[StageRecord] = []
         self._scratch = scratch
-        self._snapshot = snapshot(component)
+        self._look = look
+        self._snapshot = look(component)
 
     def run(self, step: Pass) -> StageRecord:
         """Apply one pass.
@@ -44,7 +53,7 @@ class Lowering:
         with measured() as reading:
             lowered = _run(step, self.component, Context(self.target, remarks.append, folder))
         check_io(self.component, lowered, step.name)
-        after = snapshot(lowered)
+        after = self._look(lowered)
         record = StageRecord(
             number,
             self.component.name,

@@ -38,7 +38,7 @@ def checked_pipeline(text: str, target: Target) -> list[Pass]:
             raise SpecError(f"pass {step.name!r} is given twice", text=text, position=item.position)
         if form not in step.requires:
             raise _misplaced(item, form, text)
-        if objection := step.objection(target):
+        if objection := step.refusal(form) or step.objection(target):
             raise SpecError(f"pass {step.name!r}: {objection}", text=text, position=item.position)
         seen[step.name] = item
         form = step.gives(form)

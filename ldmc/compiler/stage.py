@@ -8,7 +8,7 @@ from typing import Any
 
 from ldmc.compiler.graph import GraphSummary, summarise
 from ldmc.compiler.parts import PartRecord, summarise_parts
-from ldmc.ir import Component, Form, Stats
+from ldmc.ir import Component, Form, Script, Stats
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ def snapshot(component: Component) -> Snapshot:
     if component.form is Form.PARTS:
         whole, parts = summarise_parts(component)
         return Snapshot(component.form, whole.stats, whole, parts)
+    if component.form is Form.TORCHSCRIPT:
+        return Snapshot(component.form, _script_stats(component.payload), None)
     return Snapshot(component.form, _module_stats(component.payload.module), None)
 
 
@@ -45,6 +47,14 @@ def _module_stats(module: Any) -> Stats:
         params=sum(p.numel() for p in parameters),
         bytes=sum(p.numel() * p.element_size() for p in parameters),
     )
+
+
+def _script_stats(script: Script) -> Stats:
+    """Operators of the graph by kind, such as `aten::linear`; constants are no operators."""
+    kinds = Counter(node.kind() for node in script.module.inlined_graph.nodes())
+    del kinds["prim::Constant"]
+    declared = _module_stats(script.network.module)
+    return replace(declared, nodes=kinds.total(), ops=dict(sorted(kinds.items())))
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ def _nvidia_smi(machine: Machine) -> Tool:
 
 def _driver(machine: Machine) -> tuple[Tool, tuple[Device, ...]]:
     """The driver and its GPUs; a driver without a GPU is there, but can do nothing."""
-    answer = machine.run(python("-m", "ldmc.compiler.cuda_probe"))
+    answer = machine.run(python("-m", "ldmc.targets.nvidia"))
     try:
         said = json.loads(answer.text.rpartition("\n")[2])
     except ValueError:  # the process that asked the driver did not survive it

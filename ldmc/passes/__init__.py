@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 TABLE = {
     "fp16": "ldmc.passes.fp16:Fp16",
+    "torchscript": "ldmc.passes.torchscript:TorchScript",
     "onnx": "ldmc.passes.onnx:Onnx",
     "fold": "ldmc.passes.fold:Fold",
     "groupnorm": "ldmc.passes.groupnorm:GroupNorm",

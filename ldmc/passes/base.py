@@ -65,6 +65,10 @@ class Pass(ABC):
         """
         return ""
 
+    def refusal(self, form: Form) -> str:
+        """Why this pass, with these options, cannot take a component in `form`; empty where it can."""
+        return ""
+
     def gives(self, form: Form) -> Form:
         """The form this pass gives for a component in `form`."""
         return self.produces or form

@@ -12,7 +12,6 @@ cast down on the way out. Inside an island nothing is cast, so values beyond 655
 
 from __future__ import annotations
 
-import copy
 import difflib
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -59,10 +58,11 @@ class Fp16(Pass):
         return ""
 
     def run(self, component: Component, context: Context) -> Component:
+        from ldmc.passes.modules import copied
+
         network: Network = component.payload
         keep = self.keep or context.target.fp32_islands
-        # Everything is copied but the parameters: those are replaced, not changed.
-        module = copy.deepcopy(network.module, {id(p): p for p in network.module.parameters()})
+        module = copied(network.module)
         roots = _island_roots(module.net, keep, component.name)
         with network.mode:
             _cast(module.net, roots)
@@ -141,7 +141,8 @@ def _to(value: Any, dtype: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor):
-        return value.to(dtype) if value.is_floating_point() else value
+        # A cast to the same type would be written into a trace.
+        return value.to(dtype) if value.is_floating_point() and value.dtype != dtype else value
     if isinstance(value, (list, tuple)):
         return type(value)(_to(item, dtype) for item in value)
     if isinstance(value, dict):

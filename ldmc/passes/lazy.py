@@ -34,23 +34,32 @@ def parameter(
     sides = list(shape.numpy())
 
     def read() -> ir.TensorProtocol:
-        import torch  # casts to half ten times as fast as numpy does
-
-        values = np.empty(math.prod(sides), dtype=dtype.numpy())
-        start = 0
-        for chunk in source.chunks(key):
-            part = values[start : start + chunk.size]
-            torch.from_numpy(part).copy_(torch.from_numpy(chunk))
-            largest = max(chunk.max(), -chunk.min())
-            with np.errstate(over="ignore"):
-                if np.isfinite(largest) and np.isinf(part.dtype.type(largest)):
-                    raise _out_of_range(component, key, dtype, float(largest))
-            start += chunk.size
-        if start != values.size:
-            raise PassError(f"{component}: {key} has {values.size} elements, its weights gave {start}")
-        return ir.tensor(values.reshape(sides), name=key)
+        return ir.tensor(values(source, key, component, dtype, sides), name=key)
 
     return ir.LazyTensor(read, dtype=dtype, shape=ir.Shape(sides), name=key)
+
+
+def values(source: WeightSource, key: str, component: str, dtype: ir.DataType, sides: Sequence[int]) -> Any:
+    """Parameter `key` as one numpy array of `dtype` and shape `sides`, read and cast in chunks.
+
+    Raises:
+        PassError: a finite weight is outside the range of `dtype`.
+    """
+    import torch  # casts to half ten times as fast as numpy does
+
+    whole = np.empty(math.prod(sides), dtype=dtype.numpy())
+    start = 0
+    for chunk in source.chunks(key):
+        part = whole[start : start + chunk.size]
+        torch.from_numpy(part).copy_(torch.from_numpy(chunk))
+        largest = max(chunk.max(), -chunk.min())
+        with np.errstate(over="ignore"):
+            if np.isfinite(largest) and np.isinf(part.dtype.type(largest)):
+                raise _out_of_range(component, key, dtype, float(largest))
+        start += chunk.size
+    if start != whole.size:
+        raise PassError(f"{component}: {key} has {whole.size} elements, its weights gave {start}")
+    return whole.reshape(sides)
 
 
 def _out_of_range(component: str, key: str, dtype: ir.DataType, value: float) -> PassError:

@@ -6,7 +6,8 @@
 The module's parameters are fake, so neither `torch.export` nor `torch.onnx.export` ever sees a
 weight; each initializer of the graph is a lazy tensor that reads one. Nodes and values are named
 after the module they come from (`mid_block.attentions.0.to_q/MatMul`), so that findings can be told
-in the model's own terms.
+in the model's own terms. From TORCHSCRIPT form PyTorch's older exporter writes the graph
+(`script_export.py`), at older opsets, and the same holds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import io
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,26 +32,36 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 MIN_OPSET, MAX_OPSET = 18, 23
+# First and last operator set that is written from each form.
+OPSETS = {Form.TORCH: (MIN_OPSET, MAX_OPSET), Form.TORCHSCRIPT: (7, 20)}
 
 
 @dataclass(frozen=True)
 class Onnx(Pass):
     """Export to ONNX.
 
-    opset: operator set version, 18 to 23.
+    opset: operator set version: 18 to 23, or 7 to 20 after `torchscript`.
     """
 
     opset: int = 18
 
     name: ClassVar[str] = "onnx"
     summary: ClassVar[str] = "trace the module and lower it to an ONNX graph; weights stay in the checkpoint"
-    requires: ClassVar[tuple[Form, ...]] = (Form.TORCH,)
+    requires: ClassVar[tuple[Form, ...]] = (Form.TORCH, Form.TORCHSCRIPT)
     produces: ClassVar[Form] = Form.ONNX
     tools: ClassVar[tuple[str, ...]] = ("torch", "onnxscript", "onnx_ir")
 
     def __post_init__(self) -> None:
-        if not MIN_OPSET <= self.opset <= MAX_OPSET:
-            raise ValueError(f"opset={self.opset}: the exporter writes opset {MIN_OPSET} to {MAX_OPSET}")
+        lowest, highest = min(low for low, _ in OPSETS.values()), max(high for _, high in OPSETS.values())
+        if not lowest <= self.opset <= highest:
+            raise ValueError(f"opset={self.opset}: the exporters write opset {lowest} to {highest}")
+
+    def refusal(self, form: Form) -> str:
+        low, high = OPSETS[form]
+        if low <= self.opset <= high:
+            return ""
+        other = next(f"; from {f} {a} to {b}" for f, (a, b) in OPSETS.items() if f is not form)
+        return f"from {form} form the exporter writes opset {low} to {high}, not {self.opset}{other}"
 
     def objection(self, target: Target) -> str:
         # An older one is not asked of the exporter: the pass `opset` lowers what it wrote.
@@ -59,22 +70,39 @@ class Onnx(Pass):
         return ""
 
     def run(self, component: Component, context: Context) -> Component:
-        network: Network = component.payload
-        model = _export(component, self.opset)
+        traced = component.form is Form.TORCH
+        model = (_from_module if traced else _from_script)(component, self.opset)
         graph = model.graph
         if len(graph.inputs) != len(component.inputs) or len(graph.outputs) != len(component.outputs):
             raise PassError(
                 f"{component.name}: the exported graph has {len(graph.inputs)} inputs and {len(graph.outputs)} "
                 f"outputs, the component has {len(component.inputs)} and {len(component.outputs)}"
             )
-        _bind_weights(graph, network, component.name)
-        _name_after_modules(graph)
         for value, spec in zip(
             [*graph.inputs, *graph.outputs], [*component.inputs, *component.outputs], strict=True
         ):
             value.name = spec.name
         model.ir_version = _oldest_ir_version(self.opset)
         return component.evolve(form=Form.ONNX, payload=model)
+
+
+def _from_module(component: Component, opset: int) -> ir.Model:
+    """The graph of a TORCH component."""
+    model = _export(component, opset)
+    _bind_weights(model.graph, component.payload, component.name)
+    _name_after_modules(model.graph, _module_path)
+    return model
+
+
+def _from_script(component: Component, opset: int) -> ir.Model:
+    """The graph of a TORCHSCRIPT component."""
+    from ldmc.passes import script_export
+
+    with _quiet():
+        model = script_export.export(component, opset)
+    paths = script_export.module_paths(model.graph, component.payload.network)
+    _name_after_modules(model.graph, paths.__getitem__)
+    return model
 
 
 def _export(component: Component, opset: int) -> ir.Model:
@@ -109,16 +137,20 @@ def _oldest_ir_version(opset: int) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns about packages that are not needed here (torchvision) and about its own internals."""
+    """No word and no notes: the exporter warns about packages that are not needed here and about its own internals."""
+    from torch.fx import config
+
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    level, traces = logger.level, config.do_not_emit_stack_traces
     logger.setLevel(logging.ERROR)
+    config.do_not_emit_stack_traces = True  # the Python line of every operator: a tenth of tracing, and never read
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        config.do_not_emit_stack_traces = traces
 
 
 def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
@@ -126,7 +158,7 @@ def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
     from ldmc.passes.lazy import parameter
 
     used = {value for node in graph for value in node.inputs if value is not None}
-    stored = network.module.state_dict().keys()  # a parameter that two modules share is in it twice
+    stored = network.module.state_dict(keep_vars=True).keys()  # a parameter that two modules share is in it twice
     for name, value in list(graph.initializers.items()):
         if value not in used:
             graph.initializers.pop(name)
@@ -152,13 +184,18 @@ def _is_fake(tensor: object) -> bool:
     return isinstance(getattr(tensor, "raw", None), FakeTensor)
 
 
-def _name_after_modules(graph: ir.Graph) -> None:
+def _module_path(node: ir.Node) -> str:
+    """Where a node comes from, by the notes of the `torch.export`-based exporter."""
+    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+    return scopes[-2].removeprefix("net").removeprefix(".") if len(scopes) > 1 else ""
+
+
+def _name_after_modules(graph: ir.Graph, module_path: Callable[[ir.Node], str]) -> None:
     """Name nodes and values `module.path/Op`, numbered where one module has several; drop exporter notes."""
     seen: Counter[str] = Counter()
     outputs = set(graph.outputs)
     for node in graph:
-        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
-        path = scopes[-2].removeprefix("net").removeprefix(".") if len(scopes) > 1 else ""
+        path = module_path(node)
         stem = f"{path}/{node.op_type}" if path else node.op_type
         seen[stem] += 1
         node.name = stem if seen[stem] == 1 else f"{stem}_{seen[stem]}"

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from ldmc.errors import PassError
 from ldmc.ir import Component, Engines, Form
 from ldmc.passes.base import Context, Pass
+from ldmc.passes.check import Check
 from ldmc.passes.engines import ladder, worker
 from ldmc.targets import nvidia
 from ldmc.targets.target import MIB, Target
@@ -82,8 +83,7 @@ class Trt(Pass):
 
     def run(self, component: Component, context: Context) -> Component:
         parts = component.payload.parts if component.form is Form.PARTS else (component,)
-        for part in parts:
-            _refuse_what_the_parser_would(part, context.target)
+        Check().run(component, context)
         if self.name in context.target.device_passes:
             recipe = {part.name: ladder.recipe(part, context.target) for part in parts}
             context.remark(f"{_counted(parts)} to build on the device: python3 -m runtime finish")
@@ -138,20 +138,6 @@ def _lacks_gpu(target: Target) -> str:
     if importlib.util.find_spec("tensorrt") is None:
         return "TensorRT (tensorrt) is not installed: pip install -e .[tensorrt]"
     return ""
-
-
-def _refuse_what_the_parser_would(part: Component, target: Target) -> None:
-    """Hold the graph to what the target's parser reads, before anything is built.
-
-    Raises:
-        PassError: it does not read it; the first finding, and how many there are.
-    """
-    if importlib.util.find_spec("ldmc.passes.check") is None:
-        return
-    findings: list[Any] = importlib.import_module("ldmc.passes.check").findings(part.payload, target)
-    if findings:
-        first, more = findings[0], f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        raise PassError(f"{part.name}: {first.node}: {first.sentence}{more}", fix=first.repair)
 
 
 def _counted(parts: tuple[Component, ...]) -> str:

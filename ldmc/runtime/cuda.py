@@ -24,7 +24,9 @@ FOLDERS = ("", "/usr/local/cuda/lib64/")
 HOST_TO_DEVICE, DEVICE_TO_HOST, DEVICE_TO_DEVICE = 1, 2, 3  # enum cudaMemcpyKind
 MAJOR, MINOR = 75, 76  # enum cudaDeviceAttr: cudaDevAttrComputeCapabilityMajor and ...Minor
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+NO_DEVICE = (35, 100)  # cudaErrorInsufficientDriver, which a machine without any driver gives, and cudaErrorNoDevice
 
+DESCRIBE = "cudaGetErrorString"  # the one function that gives no error code
 _SIZE, _POINTER, _INT = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
 _ARGUMENTS = {
     "cudaMalloc": (ctypes.POINTER(_POINTER), _SIZE),
@@ -37,6 +39,7 @@ _ARGUMENTS = {
     "cudaMemGetInfo": (ctypes.POINTER(_SIZE), ctypes.POINTER(_SIZE)),
     "cudaDeviceGetAttribute": (ctypes.POINTER(_INT), _INT, _INT),
     "cudaRuntimeGetVersion": (ctypes.POINTER(_INT),),
+    DESCRIBE: (_INT,),
 }
 
 
@@ -49,13 +52,12 @@ class Cuda(object):
 
     def __init__(self, library=None):
         self._library = _open(library)
-        self._describe = self._library.cudaGetErrorString
-        self._describe.argtypes, self._describe.restype = (_INT,), ctypes.c_char_p
-        for name, arguments in _ARGUMENTS.items():
+        for name, arguments in sorted(_ARGUMENTS.items()):
             function = getattr(self._library, name, None)
             if function is None:
                 raise BundleProblem("%s has no function %s" % (self._library._name, name), "install CUDA 10.2 or later")
-            function.argtypes, function.restype = arguments, _INT
+            function.argtypes = arguments
+            function.restype = ctypes.c_char_p if name == DESCRIBE else _INT
 
     @property
     def version(self):
@@ -131,8 +133,10 @@ class Cuda(object):
         status = getattr(self._library, name)(*arguments)
         if status == 0:
             return
-        said = (self._describe(status) or b"unknown error").decode("ascii", "replace")
+        said = (getattr(self._library, DESCRIBE)(status) or b"unknown error").decode("ascii", "replace")
         message = "CUDA's %s failed: %s (error %d)" % (name, said, status)
+        if status in NO_DEVICE:
+            raise BundleProblem(message, "run it on a machine with an NVIDIA GPU and its driver")
         if status != OUT_OF_MEMORY:
             raise BundleProblem(message)
         if wanted_bytes is not None:

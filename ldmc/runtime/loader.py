@@ -14,7 +14,7 @@ from .residency import Components
 MAX_SEED = 2 ** 32 - 1
 
 
-def load(path, verify=False, threads=None, cache=True):
+def load(path, verify=False, threads=None, cache=True, sources=False):
     """Opens a bundle.
 
     Args:
@@ -22,6 +22,7 @@ def load(path, verify=False, threads=None, cache=True):
         verify: check the SHA-256 of every file, the saved optimised graph's too; sizes are checked always.
         threads: threads of one call; None leaves it to the engine (one per core).
         cache: keep the engine's optimised graph next to the model (twice the weights on disk), for quick lean loads.
+        sources: run the ONNX graphs that engines are built from, on the CPU, instead of the engines.
     Returns: Pipeline.
     Raises: BundleProblem, with `.message`, `.fix` and `.exit_code`.
     """
@@ -29,6 +30,8 @@ def load(path, verify=False, threads=None, cache=True):
         raise InputProblem("threads is %r, expected an integer from 1" % (threads,))
     manifest = read_manifest(path)
     check_files(manifest.root, manifest, hashes=verify)
+    if sources:
+        manifest = manifest.of_sources()
     DDIM(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
     _check_components(manifest)
     remarks = []

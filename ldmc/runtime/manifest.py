@@ -5,6 +5,7 @@
         unet/ decoder/ ...            the files the manifest lists, with size and SHA-256
 """
 
+import copy
 import io
 import json
 import os
@@ -88,6 +89,23 @@ class Manifest(object):
         self.files = data["files"]
         self.load = data.get("load", "together")
         self.finish = data.get("finish") or {}
+
+    def of_sources(self):
+        """This manifest with the ONNX graphs that engines are built from in place of the engines.
+
+        Raises: BundleProblem where a part does not carry its graph.
+        """
+        data = copy.deepcopy(self.data)
+        for name, component in data["components"].items():
+            for part in component["parts"]:
+                if part["form"] != "engine":
+                    continue
+                if not part.get("source"):
+                    message = "%s carries the engine of %s and not the graph it was built from" % (self.root, part["name"])
+                    raise BundleProblem(message, "run it on the GPU it was built for")
+                part.update(form="onnx", file=part["source"])
+            component["form"] = "onnx"
+        return Manifest(self.root, data)
 
     @property
     def placeholder_weights(self):

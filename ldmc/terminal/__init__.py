@@ -26,9 +26,11 @@ from rich.table import Table
 
 from ldmc.ir import COMPONENTS
 from ldmc.passes import TABLE, pass_class
+from ldmc.terminal.engines import engine_lines
 
 if TYPE_CHECKING:
-    from ldmc.compiler.driver import BuildResult, Written
+    from ldmc.compiler.driver import BuildResult
+    from ldmc.compiler.job import Written
     from ldmc.compiler.stage import StageRecord
     from ldmc.compiler.verify import VerifyReport
 
@@ -202,7 +204,7 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
         console.print(f"  {counted}{gmac}", highlight=False)
         if len(component["parts"]) > 1:
             console.print(parts_table(component["parts"]))
-        for line in _engine_lines(name, manifest):
+        for line in engine_lines(name, manifest):
             console.print(f"  {line}", highlight=False)
 
 
@@ -220,23 +222,6 @@ def parts_table(parts: list[dict[str, Any]]) -> Table:
         counts = (str(len(part["inputs"])), str(len(part["outputs"])))
         table.add_row(part["name"], part["form"], weights, *counts, f"{crossing / _MIB:.2f}")
     return table
-
-
-def _engine_lines(name: str, manifest: dict[str, Any]) -> list[str]:
-    """The engines of a component: what TensorRT said of those that are built, and which the device has to build."""
-    lines = []
-    for engine in manifest["components"][name].get("engine", ()):
-        said = [f"{engine['layers']} layers"]
-        for word, key in (("weights", "weights_bytes"), ("activations", "activation_bytes")):
-            if engine[key] is not None:
-                said.append(f"{word} {engine[key] / _MIB:.1f} MiB")
-        by = f"{engine['module']} {engine['tensorrt']}, compute capability {engine['compute_capability']}"
-        lines.append(f"engine  {engine['part']}: {', '.join(said)} ({by})")
-    steps = [step for step in manifest.get("finish", {}).get("steps", ()) if step["component"] == name]
-    waiting = [step["part"] for step in steps if step["status"] == "pending"]
-    if waiting:
-        lines.append(f"pending {', '.join(waiting)}: built on the device by `python3 -m runtime finish`")
-    return lines
 
 
 def describe_passes() -> list[dict[str, Any]]:

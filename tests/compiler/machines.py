@@ -17,7 +17,7 @@ NO_DRIVER = {"version": "", "devices": [], "error": "libcuda.so.1 cannot be load
 
 
 def gpu(capability: str, name: str = "a GPU") -> dict[str, Any]:
-    """What `cuda_probe` says on a machine with that GPU."""
+    """What `ldmc.targets.nvidia` says on a machine with that GPU."""
     return {"version": "12.6", "devices": [{"name": name, "compute_capability": capability}], "error": ""}
 
 
@@ -39,7 +39,7 @@ def machine(
     folders = {**{name: Path("/site") / name for name in packages}, **(modules or {})}
 
     def run(arguments: Sequence[str]) -> Answer:
-        if "ldmc.compiler.cuda_probe" in arguments:
+        if "ldmc.targets.nvidia" in arguments:
             return Answer(True, json.dumps(driver))
         if outputs and arguments[0] in outputs:
             return outputs[arguments[0]]

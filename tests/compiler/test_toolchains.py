@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ldmc.compiler.cuda_probe import probe
+from ldmc.targets.nvidia import probe
 from ldmc.compiler.machine import Answer, this_machine
 from ldmc.compiler.toolchains import Device, Tool, find_tools
 from tests.compiler.machines import CORE, NO_DRIVER, gpu, machine

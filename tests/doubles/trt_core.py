@@ -1,8 +1,8 @@
-"""What the doubles of TensorRT share: reading graphs as its parser does, a memory model of its builder, and engines that
-compute through ONNX Runtime over the addresses they are given.
+"""What the doubles of TensorRT share: reading graphs as its parser does, a memory model of its builder, and engines
+that compute through ONNX Runtime over the addresses they are given.
 
-An engine is a header in JSON, which names the ONNX file it was built from, and padding. It loads only in the version and
-on the GPU it was built for. The environment steers it:
+An engine is a header in JSON, which names the ONNX file it was built from, and padding. It loads only in the version
+and on the GPU it was built for. The environment steers it:
 
     TRT_DOUBLE_LIMIT_BYTES     a build that needs more is killed by SIGKILL, as the kernel would
     TRT_DOUBLE_OOM             "error": such a build fails with TensorRT's words instead

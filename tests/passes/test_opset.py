@@ -61,7 +61,8 @@ SIGNATURES = {
     "sizes of uneven parts": (
         18,
         "(float[7,2] x) => (float[3,2] y, float[3,2] z, float[1,2] w) { y, z, w = Split <num_outputs = 3> (x) }",
-        "(float[7,2] x) => (float[3,2] y, float[3,2] z, float[1,2] w) <int64[3] s = {3,3,1}> { y, z, w = Split (x, s) }",
+        """(float[7,2] x) => (float[3,2] y, float[3,2] z, float[1,2] w) <int64[3] s = {3,3,1}> {
+            y, z, w = Split (x, s) }""",
     ),
     "sizes that are given": (
         18,
@@ -81,7 +82,8 @@ SIGNATURES = {
         18,
         """(float[1,1,2,3] x) => (float[1,1,4,9] y) <float[2] s = {3,2}> {
             y = Resize <mode = "linear", axes = [3,-2]> (x, , s) }""",
-        """(float[1,1,2,3] x) => (float[1,1,4,9] y) <float[4] s = {1,1,2,3}> { y = Resize <mode = "linear"> (x, , s) }""",
+        """(float[1,1,2,3] x) => (float[1,1,4,9] y) <float[4] s = {1,1,2,3}> {
+            y = Resize <mode = "linear"> (x, , s) }""",
     ),
     "Resize of some axes by sizes": (
         18,
@@ -186,8 +188,8 @@ FUNCTIONS = {
         {"Reshape": 2, "ReduceMean": 2, "Sub": 1, "Mul": 2, "Add": 2, "Sqrt": 1, "Div": 1},
     ),
 }
-CONSTANTS = """<float[5] s = {1.5,2,-1,0.5,3}, float[5] b = {1,2,3,4,5}, float[4] c = {1,2,3,4}, float[4] d = {1,0,2,-1},
-    float[2] g = {2,3}, float[2] h = {1,-1}>"""
+CONSTANTS = """<float[5] s = {1.5,2,-1,0.5,3}, float[5] b = {1,2,3,4,5}, float[4] c = {1,2,3,4},
+    float[4] d = {1,0,2,-1}, float[2] g = {2,3}, float[2] h = {1,-1}>"""
 
 
 def function_model(case: str) -> ir.Model:

@@ -46,11 +46,12 @@ without_gpu = pytest.mark.skipif(
 )
 
 
-def component_of(text: str, name: str = "unet", **weights: Any) -> Component:
-    """An ONNX component of text; `weights` are initializers."""
+def component_of(text: str, name: str = "unet", opset: int = 18, **weights: Any) -> Component:
+    """An ONNX component of text, in the oldest file format of its opset; `weights` are initializers."""
     from tests.passes.test_parameters import model_of
 
     model = model_of(text, **weights)
+    model.opset_imports[""], model.ir_version = opset, 8 if opset > 13 else 7
     sides = [
         tuple(TensorSpec(v.name or "", str(v.dtype.numpy()), tuple(v.shape.numpy())) for v in values)
         for values in (model.graph.inputs, model.graph.outputs)
@@ -58,11 +59,22 @@ def component_of(text: str, name: str = "unet", **weights: Any) -> Component:
     return Component(name, Form.ONNX, model, *sides)
 
 
-@pytest.fixture
-def product() -> Component:
+def matmul(opset: int) -> Component:
     """One MatMul of 64 x 64 in half: 8 KiB of weights."""
     w = np.linspace(-1, 1, 4096, dtype=np.float16).reshape(64, 64)
-    return component_of("(float16[1,64] x, float16[64,64] w) => (float16[1,64] y) { y = MatMul (x, w) }", w=w)
+    text = "(float16[1,64] x, float16[64,64] w) => (float16[1,64] y) { y = MatMul (x, w) }"
+    return component_of(text, opset=opset, w=w)
+
+
+@pytest.fixture
+def product() -> Component:
+    return matmul(18)
+
+
+@pytest.fixture
+def old_product() -> Component:
+    """As TensorRT 8.2 reads it."""
+    return matmul(13)
 
 
 def built(
@@ -88,8 +100,9 @@ def test_an_engine_is_built_without_a_gpu(product: Component, tmp_path: Path) ->
     assert 1 <= report["engine_layers"] <= report["layers"] <= 3
     assert 8192 <= report["weights_bytes"] <= 2 * 8192  # rounded up by TensorRT
     assert report["activation_bytes"] >= 0 and report["peak_rss_bytes"] > 50 * MIB
-    [remark] = remarks
-    assert remark.startswith("unet: ") and "tensorrt_rtx 1." in remark
+    checked, told = remarks
+    assert checked == "1 nodes checked against the general rules"
+    assert told.startswith("unet: ") and "tensorrt_rtx 1." in told
     assert [path.name for path in tmp_path.iterdir()] == [file.name]  # graph and request are gone
 
 
@@ -100,6 +113,16 @@ def test_the_same_graph_gives_the_same_engine(product: Component, tmp_path: Path
         (tmp_path / name).mkdir()
         files += built(product, RTX, tmp_path / name)[0].payload.files
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@rtx
+def test_a_bundle_may_be_named_from_the_working_folder(
+    product: Component, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scratch").mkdir()
+    after, _ = built(product, RTX, Path("scratch"))
+    assert after.payload.files[0].is_file()
 
 
 @rtx
@@ -137,12 +160,13 @@ print(*names, engine.nbytes)
 
 @rtx
 def test_a_graph_that_tensorrt_cannot_read_is_told_with_its_node(tmp_path: Path) -> None:
+    """What `check` does not know of."""
     bad = component_of("(float16[1,8] x) => (float16[1,8] y) { y = Unheard (x) }")
     bad.payload.graph.node(0).name = "mid_block/Unheard"
     with pytest.raises(
-        PassError, match=r"unet: TensorRT for RTX 1\.[\d.]+ cannot read .*model.onnx at mid_block/Unheard"
+        PassError, match=r"unet: TensorRT for RTX 1\.[\d.]+ cannot read .* at mid_block/Unheard"
     ):
-        built(bad, RTX, tmp_path)
+        worker.build(bad, tmp_path, {"module": "tensorrt_rtx", "sm": "86"})
 
 
 @rtx
@@ -192,8 +216,8 @@ def test_a_whole_model_becomes_engines(
         assert engine["layers"] > 100 and engine["activation_bytes"] > 0
         assert engine["weights_bytes"] == pytest.approx(component["stats"]["bytes"], rel=0.1)
         assert not {"seconds", "peak_rss_bytes"} & set(engine)
-    stages = {stage["stage"]: stage for stage in result["stages"]}
-    assert (stages["04-trt"]["status"], stages["05-embed"]["status"]) == ("done", "pending")
+    status = {(stage["component"], stage["pass"]): stage["status"] for stage in result["stages"]}
+    assert (status["unet", "trt"], status["decoder", "embed"]) == ("done", "pending")
     found = ldmc("verify", bundle, "--hashes-only")
     assert found.code == 0, found.err
     shown = " ".join(ldmc("inspect", bundle).out.split())
@@ -225,7 +249,9 @@ def test_engines_that_do_not_run_here_say_so(
         "files have the size and SHA-256 of the manifest, but outputs cannot be compared here: " in done.err
     )
     done = ldmc("run", engine_bundle[0], "-o", tmp_path / "x.png")
-    assert done.code == 1 and len(done.err.strip().splitlines()) <= 2
+    assert done.code == 1 and len(done.err.strip().splitlines()) == 2
+    assert "run on an NVIDIA GPU of compute capability 8.6, and none answers here: " in done.err
+    assert "pip install tensorrt_rtx" in done.err
 
 
 # ---- builds that end badly
@@ -268,10 +294,10 @@ def test_a_disk_that_is_too_small_is_found_before_the_build(
 # ---- the recipe for a device
 
 
-def test_a_jetson_nanos_engine_is_left_to_it(product: Component, tmp_path: Path) -> None:
-    after, remarks = built(product, NANO, tmp_path)
-    assert after.payload == Engines(product, recipe=after.payload.recipe)
-    assert remarks == ["1 engine to build on the device: python3 -m runtime finish"]
+def test_a_jetson_nanos_engine_is_left_to_it(old_product: Component, tmp_path: Path) -> None:
+    after, remarks = built(old_product, NANO, tmp_path)
+    assert after.payload == Engines(old_product, recipe=after.payload.recipe)
+    assert remarks[-1] == "1 engine to build on the device: python3 -m runtime finish"
     assert list(tmp_path.iterdir()) == []
     [step] = emit.finish_steps(after, NANO)
     everything = ["cublas", "cublas_lt", "cudnn"]
@@ -302,7 +328,7 @@ def test_tensorrt_10_is_not_told_about_libraries_it_does_not_use(product: Compon
 
 
 def test_a_part_that_can_be_smaller_says_how(tmp_path: Path) -> None:
-    whole = component_of("(float16[1,8] x) => (float16[1,8] y) { y = Relu (x) }", "unet.0")
+    whole = component_of("(float16[1,8] x) => (float16[1,8] y) { y = Relu (x) }", "unet.0", 13)
     halves = tuple(whole.evolve(name=f"unet.0.{k}") for k in (0, 1))
     source = whole.evolve(name="unet", form=Form.PARTS, payload=Chain((whole,), (halves,)))
     [step] = emit.finish_steps(built(source, NANO, tmp_path)[0], NANO)
@@ -311,9 +337,17 @@ def test_a_part_that_can_be_smaller_says_how(tmp_path: Path) -> None:
     assert [part["source"] for part in step["ladder"][3]["finer"]] == ["unet/0.0.onnx", "unet/0.1.onnx"]
 
 
-def test_a_pending_stage_is_recorded_as_such(product: Component, tmp_path: Path) -> None:
-    record = Lowering(product, NANO, tmp_path).run(Trt())
+def test_a_pending_stage_is_recorded_as_such(old_product: Component, tmp_path: Path) -> None:
+    record = Lowering(old_product, NANO, tmp_path).run(Trt())
     assert (record.status, record.after.form) == ("pending", Form.ENGINE)
+
+
+def test_a_graph_that_the_devices_parser_would_reject_is_not_recorded(
+    product: Component, tmp_path: Path
+) -> None:
+    """The pass `check` is implied."""
+    with pytest.raises(PassError, match="the graph is of opset 18, TensorRT 8.2 reads 13 at most"):
+        built(product, NANO, tmp_path)
 
 
 # ---- refused before any work

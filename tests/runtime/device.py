@@ -74,7 +74,8 @@ class Device:
         """Runs a module of this checkout, with the device's libraries."""
         root = str(Path(__file__).parents[2])
         environment = {**self.environment, "PYTHONPATH": root + os.pathsep + self.environment["PYTHONPATH"]}
-        return subprocess.run([self.python, "-m", *map(str, arguments)], env=environment, capture_output=True, text=True)
+        command = [self.python, "-m", *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     def _finish(self, *arguments):
         return ("finish", "--root", self.root, "--steps", "2", "--runs", "0", *arguments)

@@ -13,7 +13,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
@@ -26,7 +25,8 @@ RUNTIME = Path(ldmc.runtime.__file__).parent
 WIDTH = 16
 KINDS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64}
 SHAPES = {
-    "input_0": (1, *LATENT), "input_1": (1,), "output_0": (1, *LATENT), "skip": (1, WIDTH, 8, 8), "hidden": (1, WIDTH, 8, 8),
+    "input_0": (1, *LATENT), "input_1": (1,), "output_0": (1, *LATENT),
+    "skip": (1, WIDTH, 8, 8), "hidden": (1, WIDTH, 8, 8),
 }
 PICTURE = (1, 3, 32, 32)
 PARTS = {
@@ -41,11 +41,10 @@ FULL_LADDER = [
     {"workspace_bytes": 1 << 20, "tactic_sources": ["cublas", "cublas_lt"]},
 ]
 FALLBACK = {"fallback": "onnxruntime-cuda"}
-NANO = {"arch": "aarch64", "l4t": "32.7", "tensorrt": "8.2.1.8", "compute_capability": "5.3"}
-ORIN = {"arch": "aarch64", "l4t": "36.4", "tensorrt": "10.3", "compute_capability": "8.7"}
+NANO = {"arch": "aarch64", "l4t": "32.7", "tensorrt": ">=8.2,<8.3", "compute_capability": "5.3"}
 
 
-def make_pending_bundle(root, dtype="float16", finer=True, fallback=True, embed=False, needed_db=30.0):
+def make_pending_bundle(root, dtype="float16", finer=True, fallback=True, embed=False):
     """Writes a bundle for a Nano at `root`, engines pending, with its runtime; returns the folder."""
     root = Path(root)
     weights = _weights()
@@ -54,7 +53,8 @@ def make_pending_bundle(root, dtype="float16", finer=True, fallback=True, embed=
     _store(root / "decoder", {"model.onnx": _decoder(weights, dtype)})
     parts = {name: _part(name, f"unet/{name.removeprefix('unet.')}", *ends, dtype) for name, ends in PARTS.items()}
     decoder = dict(_tensors((("input_0", (1, *LATENT), dtype),), (("output_0", PICTURE, dtype),)))
-    decoder_part = dict(decoder, name="decoder", form="engine", file="decoder/model.engine", source="decoder/model.onnx")
+    decoder_part = dict(decoder, name="decoder", form="engine", file="decoder/model.engine",
+                        source="decoder/model.onnx")
     components = {
         "unet": dict(_ends(("input_0", "input_1"), ("output_0",), dtype), form="engine",
                      parts=[parts["unet.0"], parts["unet.1"]]),
@@ -68,37 +68,21 @@ def make_pending_bundle(root, dtype="float16", finer=True, fallback=True, embed=
         _step("decoder", "decoder", 10_000, [*FULL_LADDER, *last], embed),
     ]
     _write_references(root, weights)
-    finish = {"device": NANO, "libraries_bytes": 1 << 20, "needed_snr_db": needed_db, "steps": steps,
+    finish = {"device": NANO, "libraries_bytes": 1 << 20, "needed_snr_db": 30.0, "steps": steps,
               "reference": {"unet": "reference/unet.npz", "decoder": "reference/decoder.npz"}}
-    return write_bundle(root, components, finish, {"tensorrt": ">=8.2,<8.3"})
+    return _write_bundle(root, components, finish)
 
 
-def pend(source, root, device, needed_db=30.0):
-    """A bundle of ONNX components, as `ldmc build` made it at `source`, copied to `root` with its engines pending."""
-    root = Path(root)
-    shutil.copytree(source, root, ignore=shutil.ignore_patterns("optimized-*", "runtime"))
-    manifest = json.loads((root / "manifest.json").read_text())
-    steps = []
-    for name, component in manifest["components"].items():
-        component["form"] = "engine"
-        for part in component["parts"]:
-            part.update(form="engine", source=part["file"], file=part["file"].replace(".onnx", ".engine"))
-            steps.append(_step(name, part["name"], component["stats"]["bytes"], FULL_LADDER, False))
-    finish = {"device": device, "needed_snr_db": needed_db, "steps": steps, "reference": {}}
-    return write_bundle(root, manifest["components"], finish, {"tensorrt": ">=10.3,<10.4"}, manifest)
-
-
-def write_bundle(root, components, finish, packages, manifest=None):
+def _write_bundle(root, components, finish):
     """Adds the runtime and the manifest."""
     shutil.copytree(RUNTIME, root / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
-    manifest = manifest or {"name": "tiny", "scheduler": SCHEDULER,
-                            "source": {"model": "tiny", "weights": {"kind": "checkpoint", "seed": None, "files": []}}}
-    manifest.update(
-        schema_version=2, target="jetson-nano", components=components, finish=finish, load="one-at-a-time",
-        requirements={"python": ">=3.6", "packages": {"numpy": ">=1.13", **packages}},
-        files=[_file(root, path) for path in sorted(root.rglob("*"))
-               if path.is_file() and path.name != "manifest.json"])
-    write_manifest(root, manifest)
+    write_manifest(root, {
+        "schema_version": 2, "name": "tiny", "target": "jetson-nano", "components": components, "finish": finish,
+        "load": "one-at-a-time", "scheduler": SCHEDULER,
+        "source": {"model": "tiny", "weights": {"kind": "checkpoint", "seed": None, "files": []}},
+        "requirements": {"python": ">=3.6", "packages": {"numpy": ">=1.13", "tensorrt": ">=8.2,<8.3"}},
+        "files": [_file(root, path) for path in sorted(root.rglob("*")) if path.is_file()],
+    })
     return root
 
 
@@ -136,8 +120,8 @@ def _step(component, part, weights_bytes, ladder, embed):
 
 def _weights():
     rng = np.random.RandomState(7)
-    shapes = {"conv_in": (WIDTH, LATENT[0], 3, 3), "conv_mid": (WIDTH, WIDTH, 3, 3), "conv_out": (LATENT[0], WIDTH, 3, 3),
-              "conv_up": (LATENT[0], WIDTH, 4, 4), "conv_last": (3, WIDTH, 3, 3)}
+    shapes = {"conv_in": (WIDTH, LATENT[0], 3, 3), "conv_mid": (WIDTH, WIDTH, 3, 3),
+              "conv_out": (LATENT[0], WIDTH, 3, 3), "conv_up": (LATENT[0], WIDTH, 4, 4), "conv_last": (3, WIDTH, 3, 3)}
     found = {name: rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:])) for name, shape in shapes.items()}
     return {**found, "rate": np.array([0.001]), "column": np.array([-1, 1, 1, 1], np.int64)}
 

@@ -41,6 +41,7 @@ def build(part: Component, scratch: Path, request: dict[str, Any]) -> Built:
     Raises:
         PassError: TensorRT refused, or the build was killed; one sentence.
     """
+    scratch = scratch.resolve()  # the worker runs in another folder
     folder = scratch / part.name
     folder.mkdir()
     source, engine, result = folder / "model.onnx", scratch / f"{part.name}.engine", folder / "result.json"

@@ -5,7 +5,7 @@ opset_import 18, target reads 13    ->    finding `opset`, repaired by opset{to=
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -66,13 +66,18 @@ def _outside(tensor: ir.TensorProtocol | None) -> int | None:
 
 
 def _double(view: View) -> Iterator[Problem]:
+    """Where it comes in; not each node that it then goes through."""
     graph = view.model.graph
     for value in (*graph.inputs, *graph.initializers.values()):
         if value.dtype is ir.DataType.DOUBLE:
             yield Problem(f"{value.name} is DOUBLE, which becomes FP32", node=value.name or "")
     for node in graph:
-        if any(value.dtype is ir.DataType.DOUBLE for value in node.outputs):
+        if not _has_double(node.inputs) and _has_double(node.outputs):
             yield Problem("gives DOUBLE, which becomes FP32", node=node.name or "")
+
+
+def _has_double(values: Iterable[ir.Value | None]) -> bool:
+    return any(value is not None and value.dtype is ir.DataType.DOUBLE for value in values)
 
 
 def _external_data(view: View) -> Iterator[Problem]:

@@ -15,8 +15,8 @@ import os
 import numpy as np
 
 from .. import memory
-from ..cuda import Cuda
 from ..errors import BundleProblem
+from .engine_gpu import open_gpu
 from .shared_memory_plan import Interval, place
 from .trt_engine import TensorRTEngine
 
@@ -41,7 +41,7 @@ def open_parts(manifest, parts, entry, options, remarks):
             message = "engine %s of %s is not built yet" % (part.file, manifest.root)
             raise BundleProblem(message, "on the %s run: python3 -m runtime finish" % manifest.target)
     trt = import_tensorrt(manifest)
-    chain = EngineChain(Cuda(), entry)
+    chain = EngineChain(open_gpu(manifest, parts), entry)
     try:
         chain.load(trt, manifest, parts)
     except BaseException:

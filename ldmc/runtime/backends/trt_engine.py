@@ -21,6 +21,19 @@ DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32
           "INT64": "int64"}
 
 
+NO_GPU = "there is no NVIDIA GPU here"
+# What TensorRT 8 to 10 and TensorRT for RTX write to their log (seen there, or in posted logs), lower case.
+REASONS = (
+    ("version tag", "it was built by another version of TensorRT"),
+    ("not compatible with this version", "it was built by another version of TensorRT"),
+    ("incompatible serialization version", "it was built by another version of TensorRT, or is damaged"),
+    ("magic tag", "it is no engine, or damaged"),
+    ("incompatible device", "it was built on another kind of GPU"),
+    ("driver version is insufficient", NO_GPU + ", or no driver for it"),
+    ("no cuda-capable device", NO_GPU),
+)
+
+
 class EngineTensor(object):
     """An input or output of an engine: `name`, `is_input`, `shape` (tuple of ints), `dtype` (numpy's name)."""
 
@@ -133,10 +146,13 @@ class TensorRTEngine(object):
             engine = self._runtime.deserialize_cuda_engine(content)
         if engine is not None:
             return engine
-        version = getattr(self._trt, "__version__", "?")
-        raise BundleProblem(
-            "engine %s does not load in TensorRT %s: %s" % (path, version, _reason(self._lines)),
-            "build it again on this machine: python3 -m runtime finish --again")
+        is_rtx = self._trt.__name__ == "tensorrt_rtx"
+        name = "TensorRT %s%s" % ("for RTX " if is_rtx else "", getattr(self._trt, "__version__", "?"))
+        again = "build the bundle again with this version" if is_rtx else \
+            "build it again on this machine: python3 -m runtime finish --again"
+        reason = _reason(self._lines)
+        fix = "run it on a machine with one" if reason.startswith(NO_GPU) else again
+        raise BundleProblem("engine %s does not load in %s: %s" % (path, name, reason), fix)
 
     def _bound_tensors(self):
         engine = self._engine
@@ -169,10 +185,9 @@ class TensorRTEngine(object):
 def _reason(lines):
     """In a few words, why an engine does not load, from what TensorRT wrote to its log."""
     text = " ".join(lines).lower()
-    if "version tag" in text or "not compatible with this version" in text:
-        return "it was built by another version of TensorRT"
-    if "incompatible device" in text:
-        return "it was built on another kind of GPU"
+    for words, meaning in REASONS:
+        if words in text:
+            return meaning
     return lines[0] if lines else "it gives no reason"
 
 

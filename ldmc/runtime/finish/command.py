@@ -26,7 +26,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def main(arguments):
-    """Returns the exit code: 0, 1 failed, 2 wrong use, 5 files or outputs are not what they must be, 130 interrupted."""
+    """Returns the exit code: 0, 1 failed, 2 wrong use, 5 files or outputs are wrong, 130 interrupted."""
     wanted = _parser().parse_args(arguments)
     said = _Speech(wanted.json)
     report = {"ok": False, "exit_code": 1}

@@ -2,8 +2,8 @@
 
     torchtrtc unet/model.engine unet/model.ts --embed-engine --device-type=gpu
 
-torchtrtc is part of Torch-TensorRT and not on PATH after a pip install. It must be linked against the very TensorRT that
-built the engine: that is asked of the loader (ldd), because the tool itself does not say.
+torchtrtc is part of Torch-TensorRT and not on PATH after a pip install. It must be linked against the very TensorRT
+that built the engine: that is asked of the loader (ldd), because the tool itself does not say.
 Source: https://docs.pytorch.org/TensorRT/tutorials/torchtrtc.html
 """
 
@@ -45,7 +45,8 @@ def embed(record, step, say):
             step["part"], unnumbered[0]), "embed a component that was not partitioned")
     tool = shutil.which(command[0])
     if tool is None:
-        raise BundleProblem("part %s is to be embedded and there is no %s on PATH" % (step["part"], command[0]), INSTALL)
+        message = "part %s is to be embedded and there is no %s on PATH" % (step["part"], command[0])
+        raise BundleProblem(message, INSTALL)
     _check_version(tool, step)
     done = subprocess.run([tool] + command[1:], cwd=record.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)

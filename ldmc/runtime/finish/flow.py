@@ -139,7 +139,7 @@ class Finisher(object):
             raise BundleProblem(message, fix, VERIFICATION_FAILED)
 
     def time(self):
-        """Times whole pictures in a process of its own; the result goes into the manifest. None where it was skipped."""
+        """Times whole pictures in a process of its own; the result goes into the manifest. None where skipped."""
         if self._options.runs == 0 or self.record.pending():
             return None
         log = self.record.working_path("time.log")
@@ -179,4 +179,3 @@ class Finisher(object):
         names = sorted({name for step in self.record.steps for name in (step["component"], step["part"])})
         if only and only not in names:
             raise BundleProblem("there is no step for %r" % only, "steps are %s" % ", ".join(names), exit_code=2)
-

@@ -76,7 +76,7 @@ def tail(log_path, lines=12):
 
 
 class _Preparation(object):
-    """Done in the child before Python starts there. Everything is looked up beforehand: after a fork, little is safe."""
+    """Done in the child before Python starts there. All is looked up beforehand: after a fork, little is safe."""
 
     def __init__(self):
         self._prctl = getattr(ctypes.CDLL(None), "prctl", None)

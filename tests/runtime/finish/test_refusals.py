@@ -23,7 +23,8 @@ def refused(device, bundle, *arguments, **environment):
 @pytest.mark.parametrize("path, text, words", [
     ("proc/sys/kernel/arch", "x86_64\n", "the bundle is for aarch64 and this is x86_64"),
     ("etc/nv_tegra_release", ORIN_RELEASE, "the bundle is for L4T 32.7 and this is 36.4.3"),
-    ("etc/nv_tegra_release", "# R32 (release), REVISION: 70.1, GCID: 1\n", "the bundle is for L4T 32.7 and this is 32.70.1"),
+    ("etc/nv_tegra_release", "# R32 (release), REVISION: 70.1, GCID: 1\n",
+     "the bundle is for L4T 32.7 and this is 32.70.1"),
     ("etc/nv_tegra_release", "", "this is no Jetson: there is no /etc/nv_tegra_release"),
 ])
 def test_another_machine(nano, bundle, path, text, words):

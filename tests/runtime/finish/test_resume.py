@@ -78,7 +78,7 @@ def test_a_rung_under_which_the_machine_died_twice_is_left(nano, bundle):
     decoder["attempts"] = [{"rung": 0, "outcome": "started"}]
     write_manifest(bundle, manifest)
     assert nano.finish(bundle, "--only", "decoder").returncode == 0
-    assert steps_of(bundle)["decoder"]["attempts"][-1] ["rung"] == 0  # a second chance
+    assert steps_of(bundle)["decoder"]["attempts"][-1]["rung"] == 0  # a second chance
     decoder["attempts"] = [{"rung": 0, "outcome": "started"}] * 2
     write_manifest(bundle, manifest)
     assert nano.finish(bundle, "--only", "decoder").returncode == 0

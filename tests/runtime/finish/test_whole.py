@@ -10,8 +10,8 @@ import pytest
 from ldmc.runtime.finish.command import main
 from ldmc.runtime.manifest import check_files
 from ldmc.runtime.manifest import read_manifest as read_checked
-from tests.runtime.device import Device, json_of
-from tests.runtime.device_bundle import ORIN, draw_eagerly, pend, read_manifest, steps_of
+from tests.runtime.device import json_of
+from tests.runtime.device_bundle import draw_eagerly, read_manifest, steps_of
 
 DRAW = """
 import sys, numpy, runtime
@@ -161,18 +161,3 @@ def test_an_engine_of_another_version_or_gpu_says_so(nano, finished_bundle):
     assert "unet/0.engine does not load in TensorRT 8.2.1.8: it was built by another version of TensorRT" in done.stderr
     engine.write_bytes(b"something else")
     assert "unet/0.engine has 14 bytes" in nano.run(bundle, "--steps", "1").stderr
-
-
-def test_the_orin_finishes_too(tmp_path, tiny_bundle_fp16, tiny_model):
-    """A bundle as the compiler writes it (opset 18), under TensorRT 10.3, against diffusers itself."""
-    (tmp_path / "device").mkdir()
-    orin = Device(tmp_path / "device", version="10_3")
-    bundle = pend(tiny_bundle_fp16, tmp_path / "tiny.jetson-orin-nano.ldmc", ORIN)
-    done = orin.finish(bundle)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert steps_of(bundle)["unet"]["engine"]["tensorrt"] == "10.3.0"
-    check = orin.run_module("ldmc", "verify", bundle, "--model", tiny_model, "--json")
-    assert check.returncode == 0, check.stdout + check.stderr
-    assert orin.leaks()["allocations"] == 0
-
-
