@@ -52,7 +52,8 @@ def test_parts_share_one_weights_file_that_holds_each_weight_once(built: Path) -
         for s in manifest["stages"]
         if s["component"] == "unet"
     }
-    assert sizes["unet/model.onnx.data"] == sizes[f"intermediate/unet/{stages['fold']}/model.onnx.data"]
+    whole = sizes[f"intermediate/unet/{stages['fold']}/model.onnx.data"]
+    assert abs(sizes["unet/model.onnx.data"] - whole) < 16 * 4096  # pages between tensors that stand in another order
     assert {f"intermediate/unet/{stages['partition']}/{k}.onnx" for k in range(3)} <= sizes.keys()
 
 
