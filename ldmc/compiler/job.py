@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldmc.artifacts.bundle import BundleWriter
 from ldmc.compiler import emit
+from ldmc.compiler.budget.chart import chart_svg
 from ldmc.compiler.budget.graphs import part_graphs
 from ldmc.compiler.budget.plan import Plan, plan
 from ldmc.compiler.fit import Fitting
@@ -100,6 +101,8 @@ class Job:
         }
         self.plan = plan(self.target, graphs, specs)
         self.bundle.add_json(self.plan.to_json(), "reports/memory.json", "report")
+        chart = chart_svg(self.plan)
+        self.bundle.add_file("reports/memory.svg", "report", lambda file: _write_text(file, chart))
         if self.plan.fits:
             return
         if not self.request.allow_over_budget:
@@ -161,3 +164,7 @@ class Job:
         with self.progress.stage(f"{original.name}: reference outputs", None):
             self.bundle.add_file(relative, "reference", save)
         return relative
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
