@@ -73,6 +73,10 @@ def _check_chart(chart: Path | None) -> None:
     if chart is None:
         return
     if chart.suffix.lower() not in _SUFFIXES:
-        raise UsageError(f"--chart {chart}: a chart is drawn as .svg or .png", fix=f"name it {chart.stem}.svg")
+        raise UsageError(
+            f"--chart {chart}: a chart is drawn as .svg or .png", fix=f"name it {chart.stem}.svg"
+        )
     if not chart.parent.is_dir():
-        raise UsageError(f"--chart {chart}: there is no folder {chart.parent}", fix="make it, or name another")
+        raise UsageError(
+            f"--chart {chart}: there is no folder {chart.parent}", fix="make it, or name another"
+        )

@@ -24,7 +24,9 @@ _TITLES = {"build_host": "build, on the host", "build_device": "build, on the de
 def print_plan(report: PlanReport, console: Console) -> None:
     """Everything, at 80 columns."""
     plan = report.plan
-    console.print(f"[bold]{escape(report.target.name)}[/]  {escape(_budget(report.target, plan))}", highlight=False)
+    console.print(
+        f"[bold]{escape(report.target.name)}[/]  {escape(_budget(report.target, plan))}", highlight=False
+    )
     for lowered in report.lowered:
         _print_wrapped(f"{lowered.name:8} ", lowered.spec.replace(",", ", "), console)
     for line in (line for lowered in report.lowered for line in lowered.insertions):
@@ -32,7 +34,9 @@ def print_plan(report: PlanReport, console: Console) -> None:
     console.print(_phases(plan))
     _print_wrapped("", _verdict(plan), console, style="bold green" if plan.fits else "bold red")
     for remedy in plan.remedies:
-        outcome = "fits" if remedy.fits else f"still over by {_mib(remedy.peak_bytes - remedy.budget_bytes)} MiB"
+        outcome = (
+            "fits" if remedy.fits else f"still over by {_mib(remedy.peak_bytes - remedy.budget_bytes)} MiB"
+        )
         _print_wrapped("- ", f"{remedy.spec}: {_mib(remedy.peak_bytes)} MiB, {outcome}", console)
     for name, phase in plan.phases.items():
         if phase.peak_node:
@@ -49,9 +53,7 @@ def _budget(target: Target, plan: Plan) -> str:
     memory = target.memory
     if memory is None:
         return f"memory not known, so nothing is held against it; {how}"
-    return (
-        f"budget {_mib(memory.budget_bytes)} MiB ({memory.total_mib} less {memory.system_mib} of the system), {how}"
-    )
+    return f"budget {_mib(memory.budget_bytes)} MiB ({memory.total_mib} less {memory.system_mib} of the system), {how}"
 
 
 def _phases(plan: Plan) -> Table:
@@ -104,7 +106,9 @@ def _verdict(plan: Plan) -> str:
 def _print_recipes(report: PlanReport, console: Console) -> None:
     """The reference project's rows, and ours under them."""
     assert report.plan.budget_bytes is not None
-    table = Table(title="the reference project's recipe:\none ONNX, inline weights, trtexec", title_justify="left")
+    table = Table(
+        title="the reference project's recipe:\none ONNX, inline weights, trtexec", title_justify="left"
+    )
     table.add_column("built on the device")
     table.add_column("MiB, up to", justify="right")
     table.add_column("")
@@ -116,7 +120,9 @@ def _print_recipes(report: PlanReport, console: Console) -> None:
     verdict = f"fits, {_mib(spare)} MiB to spare" if spare >= 0 else f"over by {_mib(-spare)} MiB"
     table.add_row("as planned above", _mib(built), verdict, style="bold")
     console.print(table)
-    _print_wrapped("", f"documented multiples, upper bounds, not measured: {report.recipe_basis}", console, style="dim")
+    _print_wrapped(
+        "", f"documented multiples, upper bounds, not measured: {report.recipe_basis}", console, style="dim"
+    )
 
 
 def _print_wrapped(first: str, text: str, console: Console, style: str | None = None) -> None:

@@ -1,9 +1,8 @@
 """Memory over the run, drawn: which operator is the peak, and what is alive then.
 
-    MiB |            ___ peak: Softmax of down_blocks.1.attentions.0          one panel per component
-        |     ______|   |____        _____
-        |____|               |______|     |____
-         libraries, weights                          budget -----
+    |- - -| budget     |        _   57.8 alive at down_blocks.1.attentions.0/Softmax:
+    | ### | weights    |   ____| |___   28.0 ...MatMul
+    | ### | libraries  |__|          |______                      one row for each component
 
 SVG bytes are the same for the same plan: no date, no random ids, text as text.
 """
@@ -22,11 +21,11 @@ from ldmc.targets.target import MIB
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_NAMED_BUFFERS = 4
+_NAMED_BUFFERS = 4  # of those alive at the peak
 _WIDTH_INCHES, _PANEL_INCHES = 9.0, 3.2
 _PNG_DPI = 110
 # Okabe and Ito's colours: told apart by everyone, and in print.
-_COLOURS = {"libraries": "#999999", "weights": "#0072B2", "activations": "#E69F00", "workspace": "#009E73"}
+_COLOURS = {"libraries": "#999999", "weights": "#0072B2", "workspace": "#009E73", "activations": "#E69F00"}
 _BUDGET_COLOUR = "#D55E00"
 
 
@@ -65,60 +64,57 @@ def _figure(plan: Plan) -> Figure:
     from matplotlib.figure import Figure
 
     count = max(len(plan.components), 1)
-    figure = Figure(figsize=(_WIDTH_INCHES, _PANEL_INCHES * count + 0.5), layout="constrained")
-    panels = figure.subplots(count, 1, squeeze=False)[:, 0]
-    for panel, component in zip(panels, plan.components):
-        _draw(panel, plan, component)
-    figure.suptitle(f"Predicted memory of one run on {plan.target}, component by component")
+    figure = Figure(figsize=(_WIDTH_INCHES, _PANEL_INCHES * count + 0.9), layout="constrained")
+    panels = figure.subplots(count, 2, squeeze=False, width_ratios=[1, 4])
+    for (bar, line), component in zip(panels, plan.components):
+        _draw_sum(bar, plan, component)
+        _draw_activations(line, component)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) or 1, frameon=False)
+    figure.suptitle(f"Predicted memory of a run on {plan.target}, MiB")
     return figure
 
 
-def _draw(panel: Any, plan: Plan, component: ComponentPlan) -> None:
-    """One component: what stays for the whole run below, what comes and goes on top."""
-    run, timeline = component.run, component.timeline
-    steps = range(len(timeline.steps))
-    floor = 0.0
-    for name, size in (
-        ("libraries", run.libraries_bytes),
-        ("weights", run.weights_bytes),
-        ("workspace", run.workspace_bytes),
-    ):
-        panel.fill_between([0, max(len(steps) - 1, 1)], floor, floor + size / MIB, color=_COLOURS[name], label=name, lw=0)
+def _draw_sum(panel: Any, plan: Plan, component: ComponentPlan) -> None:
+    """What a run of one component consists of, as a bar; the budget as a line."""
+    run, floor = component.run, 0.0
+    sizes = (run.libraries_bytes, run.weights_bytes, run.workspace_bytes, run.activations_bytes)
+    for name, size in zip(_COLOURS, sizes, strict=True):
+        panel.bar([0], [size / MIB], bottom=floor, color=_COLOURS[name], label=name, width=0.6)
         floor += size / MIB
-    live = [floor + size / MIB for size in timeline.live_bytes]
-    panel.fill_between(list(steps), floor, live, color=_COLOURS["activations"], label="activations", step="mid", lw=0)
-    top = max([run.peak_bytes / MIB, *live])
-    if plan.budget_bytes is not None and plan.budget_bytes / MIB < 3 * top:
+    if plan.budget_bytes is not None:
         panel.axhline(plan.budget_bytes / MIB, color=_BUDGET_COLOUR, ls="--", label="budget")
-        top = max(top, plan.budget_bytes / MIB)
-    if live:
-        _annotate(panel, component, live)
-    panel.set_title(f"{component.name}: peak {run.peak_bytes / MIB:.0f} MiB", loc="left", fontsize=9.5)
-    panel.set_ylabel("MiB")
-    panel.set_xlabel("operators, in running order")
-    panel.set_xlim(0, max(len(steps) - 1, 1))
-    panel.set_ylim(0, top * 1.45)
-    panel.legend(loc="upper left", ncols=5, frameon=False)
+    panel.set_title(f"{component.name}: {run.peak_bytes / MIB:.0f}", loc="left", fontsize=9.5)
+    panel.set_xlim(-0.5, 0.5)
+    panel.set_xticks([])
 
 
-def _annotate(panel: Any, component: ComponentPlan, live: list[float]) -> None:
-    """Name the peak, and the largest tensors that are alive then."""
+def _draw_activations(panel: Any, component: ComponentPlan) -> None:
+    """What comes and goes while one component runs once, and what is alive at the peak."""
     timeline = component.timeline
+    if not timeline.steps:
+        return
+    live = [size / MIB for size in timeline.live_bytes]
+    colour = _COLOURS["activations"]
+    panel.fill_between(range(len(live)), 0, live, color=colour, step="mid", lw=0)
     step = timeline.peak_step
     alive = timeline.alive(step)
     named = [f"{buffer.bytes / MIB:.1f}  {buffer.name}" for buffer in alive[:_NAMED_BUFFERS]]
     rest = sum(buffer.bytes for buffer in alive[_NAMED_BUFFERS:])
     if rest:
-        named.append(f"{rest / MIB:.1f}  {len(alive) - _NAMED_BUFFERS} more")
-    text = "\n".join([f"peak at {timeline.peak_node}: {timeline.peak_bytes / MIB:.1f} MiB alive", *named])
-    left = step < len(live) / 2
+        named.append(f"{rest / MIB:.1f}  in {len(alive) - _NAMED_BUFFERS} more")
+    is_left = step < len(live) / 2  # the text stands on the other side
     panel.annotate(
-        text,
+        "\n".join([f"{timeline.peak_bytes / MIB:.1f} alive at {timeline.peak_node}:", *named]),
         xy=(step, live[step]),
-        xytext=(8 if left else -8, 26),
-        textcoords="offset points",
-        ha="left" if left else "right",
-        va="bottom",
+        xytext=(0.99 if is_left else 0.01, 0.98),
+        textcoords="axes fraction",
+        ha="right" if is_left else "left",
+        va="top",
+        multialignment="left",
         fontsize=7,
         arrowprops={"arrowstyle": "-", "lw": 0.6},
     )
+    panel.set_title("activations alive while each operator runs, in running order", loc="left", fontsize=9.5)
+    panel.set_xlim(0, max(len(live) - 1, 1))
+    panel.set_ylim(0, max(live) * 1.75 or 1)

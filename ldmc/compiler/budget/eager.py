@@ -4,19 +4,23 @@
     SiLU, addmm   see `operators.fused`
     VQ            distances of all positions to all codes, three times at once
 
-It is the reference project's first two rows, fp32 and fp16, so that the budget's figures can be held against theirs.
-Sources of the constants stand beside them.
+It is the reference project's first two rows, fp32 and fp16, so that the budget's figures can be held against theirs:
+what the GPU's memory grew by from before the model was loaded. So it holds a CUDA context, the weights of the whole
+pipeline, and what the allocator reserved; on a Jetson, whose memory CPU and GPU share, cuBLAS too. PyTorch links cuDNN
+and loads it when it is imported, which is before.
 """
 
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ldmc.compiler.budget.operators import Operator, fused, is_view, operators, sizes_bytes
+from ldmc.compiler.budget.phases import Phase
 from ldmc.compiler.budget.timeline import Buffer, Timeline
 from ldmc.compiler.summary import GraphSummary
-from ldmc.targets.target import MIB
+from ldmc.targets.target import MIB, Target
 
 # diffusers 0.0.4 to 0.11, which the reference project used: z^2 + e^2, 2 z.e and their difference, before argmin.
 _DISTANCES_AT_ONCE = 3
@@ -25,6 +29,33 @@ _NORM_OPS = frozenset({"Reshape", "InstanceNormalization", "Mul", "Add", "Cast"}
 _SMALL_BYTES, _SMALL_SEGMENT_BYTES = MIB, 2 * MIB
 _LARGE_BYTES, _LARGE_SEGMENT_BYTES = 10 * MIB, 20 * MIB
 _ROUND_BYTES = 512
+# "the currently used ~300MB are small compared to previous releases": PyTorch maintainers on a CUDA context that loads
+# kernels as they are needed (CUDA 11.7 and later), github.com/pytorch/pytorch/issues/107667.
+CUDA_CONTEXT_BYTES = 300 * MIB
+_LOADED_BEFORE = "cuDNN"
+
+
+def eager_run(graphs: Sequence[GraphSummary], parameters: int, float_bytes: int, target: Target) -> Phase:
+    """What drawing a picture takes of the GPU's memory, less what was taken before the model was loaded.
+
+    graphs: the fp32 graphs of all components, in running order, before they were cut. parameters: of the whole
+        pipeline, those that drawing does not use included. float_bytes: 4 or 2.
+    """
+    timelines = tuple(eager_timeline(graph, float_bytes) for graph in graphs)
+    worst = max(timelines, key=lambda timeline: timeline.peak_bytes)
+    return Phase(
+        libraries_bytes=_libraries_bytes(target),
+        weights_bytes=parameters * float_bytes,
+        activations_bytes=reserved_bytes(timelines),
+        peak_node=worst.peak_node,
+        source="PyTorch's caching allocator, replayed; libraries from posted logs",
+    )
+
+
+def _libraries_bytes(target: Target) -> int:
+    known = target.memory.libraries_mib if target.memory else {}
+    counted = [size for name, size in known.items() if name != _LOADED_BEFORE]
+    return sum(counted) * MIB if counted else CUDA_CONTEXT_BYTES
 
 
 def eager_timeline(graph: GraphSummary, float_bytes: int) -> Timeline:
@@ -64,7 +95,9 @@ def _is_same_norm(before: Operator, operator: Operator) -> bool:
     """Whether `operator` goes on with the normalisation that `before` is the beginning of."""
     module = operator.name.rpartition("/")[0]
     same = before.name.rpartition("/")[0] == module and "norm" in module.rpartition(".")[2]
-    return same and operator.op in _NORM_OPS and before.op in _NORM_OPS and before.outputs[0] in operator.inputs
+    return (
+        same and operator.op in _NORM_OPS and before.op in _NORM_OPS and before.outputs[0] in operator.inputs
+    )
 
 
 def _distances(found: list[Operator], sizes: dict[str, int]) -> list[Buffer]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from ldmc.compiler.budget import host
 from ldmc.compiler.budget.arena import touched_bytes
+from ldmc.compiler.budget.eager import CUDA_CONTEXT_BYTES
 from ldmc.compiler.budget.fusion import fused_timeline, written_timeline
 from ldmc.compiler.budget.operators import weights_bytes
 from ldmc.compiler.budget.phases import Phase, largest, together
@@ -25,31 +26,29 @@ from ldmc.targets.target import MIB, Target
 
 # Python 3.11, numpy and ONNX Runtime 1.31, opened and used once: 26 MiB private, 41 MiB of files. Measured.
 _ORT_LIBRARIES_BYTES = 67 * MIB
+_ORT_FILES_BYTES = 41 * MIB
 _ORT_BYTES_PER_OPERATOR = 5 * 1024
 _ORT_THREAD_SCRATCH_BYTES = 8 * MIB
-# Saving the optimised graph holds every weight once more, and up to this beside it while one is laid out anew. Measured.
+# Saving the optimised graph holds every weight once more, and up to this beside it. Measured.
 _ORT_RELAYOUT_BYTES = 96 * MIB
 # With less memory than this many times the weights, the runtime optimises without copying them (see its backend).
 _ORT_FAST_NEEDS, _ORT_LEAN_SHARE = 3, 12
 # Python and numpy, before any library of the engine. Measured.
 _PYTHON_BYTES = 30 * MIB
-# "the currently used ~300MB are small compared to previous releases": PyTorch maintainers on a CUDA context that loads
-# kernels as they are needed (CUDA 11.7 and later), github.com/pytorch/pytorch/issues/107667.
-CUDA_CONTEXT_BYTES = 300 * MIB
 # TensorRT for RTX 1.7.1: what an engine of hardly any activations asks for; its builder's process. Measured.
 _RTX_SCRATCH_BYTES = 8 * MIB
 _RTX_BUILDER_LIBRARIES_BYTES = 390 * MIB
-_RTX_BUILDER_WEIGHT_COPIES = 4
+_RTX_BUILDER_WEIGHT_COPIES = 3.3
 
 _ORT_SOURCE = "ONNX Runtime's own rules of sharing buffers, weights mapped; libraries measured"
 _ORT_BUILD_SOURCE = "the first load, which optimises the graph and saves it: measured for ONNX Runtime 1.31"
-_TRT_SOURCE = (
-    f"upper bound: builders are documented to hold up to {WEIGHT_COPIES} copies of the weights; nothing is fused"
-)
+_TRT_SOURCE = f"upper bound: builders are documented to hold up to {WEIGHT_COPIES} copies of the weights; nothing is fused"
 _TRT_RUN_SOURCE = (
     "libraries from posted logs, weights as stored, everything but views written, one engine file being read"
 )
-_RTX_RUN_SOURCE = "weights and activations as TensorRT for RTX reports them; a CUDA context as PyTorch documents it"
+_RTX_RUN_SOURCE = (
+    "weights and activations as TensorRT for RTX reports them; a CUDA context as PyTorch documents it"
+)
 _RTX_BUILD_SOURCE = "ldmc's own process, and the builder's beside it: measured for TensorRT for RTX 1.7.1"
 
 
@@ -89,6 +88,16 @@ def plan_component(
         _owned(model.run(), name),
         chained(model.timelines),
     )
+
+
+def private_bytes(run: Phase) -> int:
+    """Of a run on ONNX Runtime, what is not mapped from files: what the system cannot take back under pressure."""
+    return run.peak_bytes - run.weights_bytes - _ORT_FILES_BYTES
+
+
+def rtx_builder_bytes(weights: int) -> int:
+    """The process in which TensorRT for RTX builds one engine: its libraries, and what it makes of the weights."""
+    return _RTX_BUILDER_LIBRARIES_BYTES + int(_RTX_BUILDER_WEIGHT_COPIES * weights)
 
 
 def _owned(phase: Phase, name: str) -> Phase:
@@ -153,7 +162,9 @@ class _OnnxRuntime(_Model):
         )
 
     def run(self) -> Phase:
-        parts = [self._run_part(*part) for part in zip(self.owners, self.weights, self.graphs, self.timelines)]
+        parts = [
+            self._run_part(*part) for part in zip(self.owners, self.weights, self.graphs, self.timelines)
+        ]
         return together(parts, shared_scratch=self.name != "unet")
 
     def _run_part(self, owner: str, weights: int, graph: GraphSummary, timeline: Timeline) -> Phase:
@@ -211,11 +222,11 @@ class _TensorRTForRTX(_Model):
         return written_timeline(graph, self.float_bytes) if self.float_bytes else fused_timeline(graph)
 
     def build_host(self) -> Phase:
-        own, weights = super().build_host(), max(self.weights)
+        own, builder = super().build_host(), rtx_builder_bytes(max(self.weights))
         return replace(
             own,
             libraries_bytes=own.libraries_bytes + _RTX_BUILDER_LIBRARIES_BYTES,
-            weights_bytes=own.weights_bytes + _RTX_BUILDER_WEIGHT_COPIES * weights,
+            weights_bytes=builder - _RTX_BUILDER_LIBRARIES_BYTES,  # ldmc's own are on disk by then
             source=_RTX_BUILD_SOURCE,
         )
 

@@ -1,7 +1,7 @@
 """What a TensorRT engine keeps in memory: much of a graph is never written out.
 
     Mul, Add, Sigmoid, Mul, Cast      one kernel: only what comes out of the last is written
-    MatMul, Softmax, MatMul           one kernel: the scores of an attention are never written
+    MatMul, Softmax, MatMul           one kernel, in fp16: the scores of an attention are never written
     Reshape                           a view
 
 In between, a value comes with the operator that writes it and goes with the last that reads it. TensorRT for RTX fuses
@@ -36,6 +36,7 @@ class _Engine:
     def __init__(self, graph: GraphSummary, float_bytes: int | None, *, fuses: bool) -> None:
         self._operators = operators(graph)
         self._sizes = sizes_bytes(graph, float_bytes)
+        self._is_half = {name: kind.dtype == "float16" for name, kind in graph.types().items()}
         self._callers = {spec.name for spec in (*graph.inputs, *graph.outputs)}
         self._makers = {name: operator for operator in self._operators for name in operator.outputs}
         self._readers: dict[str, list[Operator]] = {}
@@ -70,10 +71,10 @@ class _Engine:
                 self._keep(source, step, last)
 
     def _scores(self) -> set[str]:
-        """What stands between the two MatMuls of an attention."""
+        """What stands between the two MatMuls of an attention in half precision; there is no such kernel in fp32."""
         found: set[str] = set()
         for operator in self._operators:
-            if operator.op != "Softmax":
+            if operator.op != "Softmax" or not self._is_half[operator.outputs[0]]:
                 continue
             found.update(operator.outputs)
             name = operator.inputs[0]

@@ -79,7 +79,9 @@ def lower_request(
     """
     specs = target.pipelines if passes is None else dict.fromkeys(COMPONENTS, passes)
     pipelines = {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
-    seeded = replace(model, random_seed=model.random_seed or 0, require_weights=False)  # no weight is looked for
+    seeded = replace(
+        model, random_seed=model.random_seed or 0, require_weights=False
+    )  # no weight is looked for
     program = read_program(open_model(seeded, _unheard), seeded)
     jobs = [_Job(c, pipelines[c.name], target, strict) for c in program.components]
     gc.collect()

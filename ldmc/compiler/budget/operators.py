@@ -17,7 +17,22 @@ from ldmc.errors import PassError
 
 # Operators of one element at a time: engines run a chain of them as one.
 POINTWISE_OPS = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Sigmoid", "Sqrt", "Exp", "Neg", "Cast", "Erf", "Tanh", "Pow", "Where", "Clip"}
+    {
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Sigmoid",
+        "Sqrt",
+        "Exp",
+        "Neg",
+        "Cast",
+        "Erf",
+        "Tanh",
+        "Pow",
+        "Where",
+        "Clip",
+    }
 )
 FLOATS = frozenset({"float16", "float32", "bfloat16", "float64"})
 
@@ -102,7 +117,7 @@ def use_counts(found: Iterable[Operator]) -> Counter[str]:
 
 
 def sizes_bytes(graph: GraphSummary, float_bytes: int | None = None) -> dict[str, int]:
-    """Bytes of every value. float_bytes: what a floating-point element takes, whatever the graph says; None: as it says.
+    """Bytes of every value. float_bytes: what a floating-point element takes; None: what the graph says.
 
     Raises:
         PassError: a size is not known.

@@ -1,6 +1,6 @@
 """What a phase of the work takes: the four kinds of memory, the operator at its peak, and what the figures rest on.
 
-    run        libraries 801 + weights 523 + activations 38 + workspace 0 = 1362 MiB, at up_blocks.3.resnets.0.norm1
+run        libraries 801 + weights 523 + activations 38 + workspace 0 = 1362 MiB, at up_blocks.3.resnets.0.norm1
 """
 
 from __future__ import annotations

@@ -57,7 +57,9 @@ def reference_recipes(target: Target, components: Mapping[str, Sequence[GraphSum
 def multiples(target: Target) -> str:
     """What the rows are made of, for people."""
     read_back = f", {_READ_BACK_COPIES} for trtexec reading the engine back" if _reads_back(target) else ""
-    return f"{WEIGHT_COPIES} x weights for the builder, {_INLINE_COPIES} for parsing inline weights{read_back}"
+    return (
+        f"{WEIGHT_COPIES} x weights for the builder, {_INLINE_COPIES} for parsing inline weights{read_back}"
+    )
 
 
 def _recipe(name: str, graphs: Sequence[GraphSummary], float_bytes: int, target: Target) -> Recipe:

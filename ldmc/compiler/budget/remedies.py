@@ -1,10 +1,10 @@
 """What would bring a peak down, each with the peak predicted for it.
 
-    fp16                       half the weights, where they are fp32 and the target computes in half
-    partition{parts=4}         one engine at a time from a part of the weights
-    fp16,partition{parts=2}    both
-    one component at a time    where the runtime holds all of them
-    headless                   the desktop's memory is free for the model
+fp16                       half the weights, where they are fp32 and the target computes in half
+partition{parts=4}         one engine at a time from a part of the weights
+fp16,partition{parts=2}    both
+one component at a time    where the runtime holds all of them
+headless                   the desktop's memory is free for the model
 """
 
 from __future__ import annotations

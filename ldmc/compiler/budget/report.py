@@ -1,7 +1,7 @@
 """One request, planned: what `ldmc plan` shows and prints as JSON.
 
-    plan_request(ModelRequest(), "fp16,onnx,trt", target)   ->   pipelines as a build would run them, the plan, and what
-                                                                 the reference project's own recipe would take
+plan_request(ModelRequest(), "fp16,onnx,trt", target)   ->   pipelines as a build would run them, the plan, and what
+                                                             the reference project's own recipe would take
 """
 
 from __future__ import annotations

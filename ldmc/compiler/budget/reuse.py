@@ -39,8 +39,12 @@ class _Planner:
     def __init__(self, graph: GraphSummary) -> None:
         self._operators = [operator for operator in fused(operators(graph)) if operator.outputs]
         self._sizes = sizes_bytes(graph, FLOAT_BYTES)
-        self._shapes: dict[str, Shape] = {name: kind.static_shape or () for name, kind in graph.types().items()}
-        self._is_float = {name: (kind.dtype or "").startswith("float") for name, kind in graph.types().items()}
+        self._shapes: dict[str, Shape] = {
+            name: kind.static_shape or () for name, kind in graph.types().items()
+        }
+        self._is_float = {
+            name: (kind.dtype or "").startswith("float") for name, kind in graph.types().items()
+        }
         self._results = {spec.name for spec in graph.outputs}
         self._uses: Counter[str] = use_counts(self._operators)
         self._uses.update(spec.name for spec in (*graph.inputs, *graph.outputs))
@@ -78,7 +82,12 @@ class _Planner:
     def _reusable(self, operator: Operator, number: int, value: str) -> str | None:
         """The buffer that output `number` can have; None for a new one."""
         inputs = [name for name in operator.inputs if name in self._owner]
-        if number == 0 and inputs and inputs[0] == operator.inputs[0] and self._is_alias(operator, inputs[0], value):
+        if (
+            number == 0
+            and inputs
+            and inputs[0] == operator.inputs[0]
+            and self._is_alias(operator, inputs[0], value)
+        ):
             return self._owner[inputs[0]]
         if operator.op in IN_PLACE_OPS and inputs:
             source = self._owner[inputs[0]]

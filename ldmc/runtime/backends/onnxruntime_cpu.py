@@ -138,6 +138,7 @@ class _Opener(object):
             options.enable_mem_pattern = False
         else:
             options.enable_cpu_mem_arena = False
+            memory.map_large_blocks()
         if not QUANTIZED_OPS.intersection(self._entry.ops):
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options
