@@ -23,11 +23,11 @@ $(VENV)/.demo: setup.cfg | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: setup.cfg | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test]
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test,rtx]
 	touch $@
 
 $(VENV)/.dev: setup.cfg | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test,dev]
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .[test,rtx,dev]
 	touch $@
 
 demo: $(VENV)/.demo
@@ -42,6 +42,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/compile_memory.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf $(VENV) $(OUT) build *.egg-info

@@ -19,8 +19,10 @@ import ldmc
 from ldmc.commands.bench import bench
 from ldmc.commands.build import build
 from ldmc.commands.diff import diff
+from ldmc.commands.doctor import doctor
 from ldmc.commands.inspect import inspect
 from ldmc.commands.passes import passes
+from ldmc.commands.plan import plan
 from ldmc.commands.run import run
 from ldmc.commands.targets import targets
 from ldmc.commands.verify import verify
@@ -40,7 +42,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (build, run, bench, verify, inspect, diff, passes, targets):
+for _command in (build, plan, run, bench, verify, inspect, diff, passes, targets, doctor):
     cli.add_command(_command)
 
 

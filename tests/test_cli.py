@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -78,9 +79,10 @@ def test_build_json(ldmc: Run, tiny_model: Path, tmp_path: Path, monkeypatch: py
 
     made = tmp_path / "tiny-ldm.cpu.ldmc"
     manifest = json.loads((made / "manifest.json").read_text())
-    for number, name in enumerate(("onnx", "fold", "onnx", "fold"), 1):
-        assert (made / "reports" / f"{number:02d}-{name}.json").is_file()
-        assert (made / "intermediate" / f"{number:02d}-{name}" / "model.onnx").is_file()
+    for component, stage in itertools.product(("unet", "decoder"), ("01-onnx", "02-fold")):
+        assert (made / "reports" / component / f"{stage}.json").is_file()
+        assert (made / "intermediate" / component / stage / "model.onnx").is_file()
+    assert json.loads((made / "reports" / "memory.json").read_text()) == answer["plan"]
     assert {entry["role"] for entry in manifest["files"]} == {
         "graph",
         "weights",
@@ -333,6 +335,54 @@ def test_targets_json(ldmc: Run) -> None:
     assert "onnxruntime-cpu" in ldmc("targets", "cpu").out
 
 
+def test_targets_json_of_one_has_what_is_computed(ldmc: Run) -> None:
+    nano, cpu = (ldmc("targets", name, "--json").json["targets"][0] for name in ("jetson-nano", "cpu"))
+    assert nano["memory"]["models_mib"] == 2656
+    assert nano["operator_table"].keys() == {"source", "opset_min", "opset_max", "supported", "listed"}
+    assert nano["operator_table"]["opset_max"] == nano["opset"] == 13
+    assert cpu["memory"] is cpu["operator_table"] is None
+
+
+@pytest.mark.parametrize("command", [("targets",), ("doctor", "--target"), ("build", "--target")])
+def test_a_board_of_ones_own_is_a_target_everywhere(
+    ldmc: Run, command: tuple[str, ...], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("board.toml").write_text('extends = "android"\nload = "together"\n')
+    more = ("--model", tiny_model, "--passes", "onnx") if command[0] == "build" else ()
+    done = ldmc(*command, "./board.toml", *more, "--json")
+    assert done.code == 0, done.err
+    if command[0] == "build":
+        assert (done.json["bundle"], done.json["target"]) == ("tiny-ldm.board.ldmc", "board")
+        assert ldmc("verify", done.json["bundle"], "--steps", 1, "--json").json["ok"] is True
+        assert "for board" in ldmc("inspect", done.json["bundle"]).out
+    else:
+        assert [target["name"] for target in done.json["targets"]] == ["board"]
+    Path("board.toml").write_text('extends = "android"\nload = "apart"\n')
+    done = ldmc(*command, "./board.toml", *more, "--json")
+    assert (done.code, done.json["error"]["code"]) == (2, "usage")
+    assert done.json["error"]["message"] == './board.toml: load = "apart" is not allowed'
+    assert done.json["error"]["fix"] == "it must be one of together, one-at-a-time"
+
+
+def test_doctor_json(ldmc: Run) -> None:
+    done = ldmc("doctor", "--json")
+    assert done.code == 0, done.err
+    assert done.json.keys() == {"tools", "targets"}
+    for tool in done.json["tools"]:
+        assert tool.keys() == {"name", "found", "version", "detail", "fix"}
+        assert tool["found"] or tool["fix"]
+    assert [target["name"] for target in done.json["targets"]] == target_names()
+    for target in done.json["targets"]:
+        assert target.keys() == {"name", "can", "pending", "missing", "fix"}
+        assert (target["can"] == "whole") == (target["fix"] == "")
+    assert "rtx-3070" in done.err
+    one = ldmc("doctor", "--target", "cpu")
+    assert one.code == 0
+    assert "whole" in one.out
+    assert "rtx-3070" not in one.out
+
+
 # Errors.
 
 
@@ -381,23 +431,23 @@ def test_debug_shows_the_traceback(ldmc: Run) -> None:
 
 
 def test_a_bug_is_not_hidden(ldmc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldmc.targets import target
+    from ldmc.targets import reader
 
     def broken() -> list[str]:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(target, "target_names", broken)
+    monkeypatch.setattr(reader, "target_names", broken)
     with pytest.raises(ZeroDivisionError):
         ldmc("targets")
 
 
 def test_interrupted_is_exit_130(ldmc: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldmc.targets import target
+    from ldmc.targets import reader
 
     def interrupted() -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(target, "target_names", interrupted)
+    monkeypatch.setattr(reader, "target_names", interrupted)
     done = ldmc("targets", "--json")
     assert done.code == 130
     assert done.json["error"]["code"] == "interrupted"
@@ -430,7 +480,7 @@ def test_help_lists_every_command(ldmc: Run) -> None:
     assert done.code == 0
     for command in COMMANDS:
         assert f"  {command} " in done.out
-    assert COMMANDS == ["bench", "build", "diff", "inspect", "passes", "run", "targets", "verify"]
+    assert COMMANDS == ["bench", "build", "diff", "doctor", "inspect", "passes", "plan", "run", "targets", "verify"]
 
 
 def test_alone_it_shows_its_help(ldmc: Run) -> None:

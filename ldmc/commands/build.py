@@ -33,6 +33,10 @@ from ldmc.errors import UsageError
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @click.option("--keep-intermediates", is_flag=True, help="Keep the ONNX graph and weights of every stage.")
+@click.option("--strict", is_flag=True, help="Insert no pass that was not asked for; refuse what does not fit.")
+@click.option(
+    "--allow-over-budget", is_flag=True, help="Go on where the target's memory is predicted to be too small."
+)
 @click.option("--verify", is_flag=True, help="Then run it against PyTorch fp32 and fail where it departs.")
 @json_option
 def build(
@@ -44,6 +48,8 @@ def build(
     output: Path | None,
     force: bool,
     keep_intermediates: bool,
+    strict: bool,
+    allow_over_budget: bool,
     verify: bool,
     as_json: bool,
 ) -> None:
@@ -70,6 +76,8 @@ def build(
         output,
         force,
         keep_intermediates,
+        strict,
+        allow_over_budget,
     )
     reports: list[Any] = []
 

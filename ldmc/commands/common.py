@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ldmc.compiler.verify import VerifyReport
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+sources_option = click.option(
+    "--sources", is_flag=True, help="Run the ONNX graphs that engines are built from, on this CPU."
+)
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 

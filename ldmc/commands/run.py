@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ldmc.commands.common import bundle_argument, console, emit, json_option, warn
+from ldmc.commands.common import bundle_argument, console, emit, json_option, sources_option, warn
 from ldmc.errors import UsageError
 
 
@@ -18,6 +18,7 @@ from ldmc.errors import UsageError
 @click.option("--eta", default=0.0, show_default=True, help="0: deterministic DDIM; 1: as noisy as DDPM.")
 @click.option("--grid", is_flag=True, help="Write the batch as one picture.")
 @click.option("--threads", type=int, help="Threads of the engine. Default: one per core.")
+@sources_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="out.png", show_default=True)
 @json_option
 def run(
@@ -28,6 +29,7 @@ def run(
     eta: float,
     grid: bool,
     threads: int | None,
+    sources: bool,
     output: Path,
     as_json: bool,
 ) -> None:
@@ -45,7 +47,7 @@ def run(
 
     terminal = console(as_json)
     _check_picture(output)
-    with runtime.load(str(bundle), threads=threads) as pipeline:
+    with runtime.load(str(bundle), threads=threads, sources=sources) as pipeline:
         warn(pipeline.remarks, terminal)
         with RichProgress(terminal).stage("denoise", steps) as advance:
             pictures, seconds = pipeline.generate_timed(

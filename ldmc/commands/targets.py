@@ -13,13 +13,20 @@ from ldmc.commands.common import console, emit, json_option
 def targets(name: str | None, as_json: bool) -> None:
     """List the targets, or show one.
 
+    NAME is a target, or a .toml file of one's own: every key of another target that it `extends`, and what it says
+    instead.
+
     \b
     Example:
-      ldmc targets cpu
+      ldmc targets jetson-nano
     """
     from ldmc.targets.reader import load_target, target_names
-    from ldmc.terminal import print_targets
+    from ldmc.terminal.targets import describe_target, print_target, print_targets
 
-    found = [load_target(n) for n in ([name] if name else target_names())]
-    print_targets(found, console(as_json), whole=name is not None)
-    emit({"targets": [target.to_json() for target in found]}, as_json)
+    if name is not None:
+        found = [load_target(name)]
+        print_target(found[0], console(as_json))
+    else:
+        found = [load_target(known) for known in target_names()]
+        print_targets(found, console(as_json))
+    emit({"targets": [describe_target(target) for target in found]}, as_json)

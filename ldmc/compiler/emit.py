@@ -15,13 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from ldmc.artifacts.bundle import BundleWriter
+from ldmc.compiler.graph import summarise
 from ldmc.ir import Chain, Component, Engines, Form, Stats
+from ldmc.passes import embed
+from ldmc.targets.builder_memory import build_peak_bytes
+from ldmc.targets.target import Target
 
 Advance = Callable[[int], None]
-# What every bundle needs, whatever runs it; and what a part in TorchScript needs instead of the target's engine.
-_ALWAYS = ("numpy",)
-# Scripts were seen to run with PyTorch 1.10; fused attention came with 2.0.
-_TORCH, _FUSED_TORCH, _FUSED = ">=1.10", ">=2.0", "aten::scaled_dot_product_attention"
+# What the manifest keeps of an engine's report: the rest is time and memory of one build.
+_REPORTED = (
+    "part",
+    "module",
+    "tensorrt",
+    "compute_capability",
+    "layers",
+    "engine_layers",
+    "weights_bytes",
+    "activation_bytes",
+)
 
 
 def weight_bytes(component: Component) -> int:
@@ -49,9 +60,18 @@ def write(component: Component, bundle: BundleWriter, advance: Advance) -> list[
     return _write_graphs(component, bundle, advance)
 
 
+def write_intermediate(component: Component, bundle: BundleWriter, folder: str) -> None:
+    """Keep the graphs of `component` as they are after a stage, in `folder` of the bundle; only ONNX can be kept."""
+    if component.form in (Form.ONNX, Form.PARTS):
+        graphs = {f"{folder}/{_graph_name(component, part)}": part.payload for part in _graphs(component)}
+        bundle.add_onnx_parts(graphs, f"{folder}/model.onnx.data", "intermediate", lambda _: None)
+
+
 def manifest_entry(component: Component, parts: list[dict[str, Any]], stats: Stats) -> dict[str, Any]:
     """The manifest's section of one component."""
+    engines = {"engine": _engine_reports(component.payload)} if component.form is Form.ENGINE else {}
     return {
+        **engines,
         "form": str(component.form),
         "parts": parts,
         "inputs": [spec.to_json() for spec in component.inputs],
@@ -60,40 +80,50 @@ def manifest_entry(component: Component, parts: list[dict[str, Any]], stats: Sta
     }
 
 
-def packages(requirements: Mapping[str, str], entries: Mapping[str, Any]) -> dict[str, str]:
-    """Packages a device needs for the components `entries`: those of the target, and torch where a part is a script.
-
-    requirements: of the target. Its engine is left out where no part runs on it.
-    """
-    forms = {part["form"] for entry in entries.values() for part in entry["parts"]}
-    engine = forms != {"torchscript"}
-    needed = {name: v for name, v in requirements.items() if name in _ALWAYS or (engine and name != "python")}
-    if "torchscript" in forms:
-        fused = any(_FUSED in entry["stats"]["ops"] for entry in entries.values())
-        needed["torch"] = _FUSED_TORCH if fused else _TORCH
-    return needed
+def _engine_reports(engines: Engines) -> list[dict[str, Any]]:
+    """What TensorRT said of each engine built here, less what differs from build to build."""
+    return [{key: report[key] for key in _REPORTED} for report in engines.reports]
 
 
-def finish_steps(component: Component) -> list[dict[str, Any]]:
+def finish_steps(component: Component, target: Target) -> list[dict[str, Any]]:
     """What the device has left to do for `component`: see `ldmc.runtime.finish`."""
-    if component.form is not Form.ENGINE or component.payload.files:
+    if component.form is not Form.ENGINE:
         return []
     engines: Engines = component.payload
-    finer = _finer(engines.source)
+    if engines.files and not engines.embed:
+        return []
     steps = []
-    for part in _parts(engines.source):
-        ladder = [
-            {**rung, "finer": [_engine_entry(p, _graph_path(component, p)) for p in finer[part.name]]}
-            if "finer" in rung
-            else dict(rung)
-            for rung in engines.recipe[part.name]["ladder"]
-            if "finer" not in rung or finer.get(part.name)
-        ]
-        steps.append(
-            {**engines.recipe[part.name], "part": part.name, "status": "pending", "ladder": ladder}
-            | {"component": component.name, "embed": engines.embed}
-        )
+    for number, part in enumerate(_parts(engines.source)):
+        built = engines.reports[number] if engines.files else None
+        step = _embed_step(built) if built else _build_step(engines, part, component, target)
+        step |= {"component": component.name, "part": part.name, "embed": engines.embed}
+        if engines.embed:
+            step["embed_argv"] = embed.argv(_engine_path(_graph_path(component, part)))
+        steps.append(step)
     return steps
+
+
+def _build_step(engines: Engines, part: Component, component: Component, target: Target) -> dict[str, Any]:
+    """An engine that the device builds: how, and the memory that is predicted to take."""
+    recipe = engines.recipe[part.name]
+    finer = _finer(engines.source).get(part.name, ())
+    ladder = [
+        {**rung, "finer": [_engine_entry(p, _graph_path(component, p)) for p in finer]}
+        if "finer" in rung
+        else dict(rung)
+        for rung in recipe["ladder"]
+        if finer or "finer" not in rung
+    ]
+    stats = summarise(part.payload).stats
+    activation_bytes = (stats.peak_activation_bytes if stats else None) or 0
+    peak_bytes = build_peak_bytes(recipe["weights_bytes"], activation_bytes, target)
+    return {**recipe, "ladder": ladder, "peak_bytes": peak_bytes, "status": "pending"}
+
+
+def _embed_step(report: Mapping[str, Any]) -> dict[str, Any]:
+    """An engine that is built, and waits to be embedded."""
+    built = {key: report[key] for key in _REPORTED}
+    return {"ladder": [], "status": "done", "engine": built}
 
 
 def _write_graphs(component: Component, bundle: BundleWriter, advance: Advance) -> list[dict[str, Any]]:
@@ -104,8 +134,9 @@ def _write_graphs(component: Component, bundle: BundleWriter, advance: Advance) 
 
 def _write_script(component: Component, bundle: BundleWriter, advance: Advance) -> dict[str, Any]:
     relative = f"{component.name}/model.ts"
-    bundle.add_file(relative, "graph", lambda path: component.payload.module.save(str(path)))
-    advance(weight_bytes(component))
+    size = weight_bytes(component)
+    bundle.add_file(relative, "graph", lambda path: component.payload.module.save(str(path)), size)
+    advance(size)
     return _part_entry(component, "torchscript", relative)
 
 
@@ -135,13 +166,15 @@ def _engine_entry(part: Component, graph: str) -> dict[str, Any]:
 
 
 def _part_entry(part: Component, form: str, file: str) -> dict[str, Any]:
-    return {
+    entry = {
         "name": part.name,
         "form": form,
         "file": file,
         "inputs": [spec.to_json() for spec in part.inputs],
         "outputs": [spec.to_json() for spec in part.outputs],
     }
+    # A graph file does not say what of the shared weights file is its own.
+    return entry | {"weights_bytes": weight_bytes(part)} if part.form is Form.ONNX else entry
 
 
 def _parts(component: Component) -> tuple[Component, ...]:
@@ -164,8 +197,11 @@ def _graphs(component: Component) -> Iterable[Component]:
 
 def _graph_path(component: Component, part: Component) -> str:
     """unet -> unet/model.onnx, unet.0 -> unet/0.onnx, unet.0.1 -> unet/0.1.onnx"""
-    stem = part.name.removeprefix(component.name).removeprefix(".") or "model"
-    return f"{component.name}/{stem}.onnx"
+    return f"{component.name}/{_graph_name(component, part)}"
+
+
+def _graph_name(component: Component, part: Component) -> str:
+    return f"{part.name.removeprefix(component.name).removeprefix('.') or 'model'}.onnx"
 
 
 def _engine_path(graph: str) -> str:

@@ -50,7 +50,7 @@ def summarise(model: ir.Model) -> GraphSummary:
     included, under names that start with their node's. A call of a function that the model brings along stays
     one node `domain::Name` and leaves the MACs unknown. An initializer that is also an input is a weight.
     """
-    reader = _Reader({} if _states_all_shapes(model.graph) else infer_types(model))
+    reader = _Reader({} if states_all_shapes(model.graph) else infer_types(model))
     nodes = tuple(reader.nodes(model.graph, ""))
     graph = GraphSummary(
         inputs=tuple(reader.spec(value) for value in model.graph.inputs if value.name not in reader.weights),
@@ -171,7 +171,8 @@ class _Reader:
         )
 
 
-def _states_all_shapes(graph: ir.Graph) -> bool:
+def states_all_shapes(graph: ir.Graph) -> bool:
+    """Whether nothing has to be inferred to know every shape."""
     values = [*graph.outputs, *(value for node in graph for value in node.outputs if value.name)]
     return all(_type(value).static_shape is not None for value in values)
 

@@ -147,7 +147,8 @@ def _whole(weights: WeightSource, key: str, shape: torch.Size) -> torch.Tensor:
 
 
 def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    # keep_vars: detaching hundreds of fake tensors takes longer than building them
+    return {key: tuple(value.shape) for key, value in net.state_dict(keep_vars=True).items()}
 
 
 def _sides(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ inside (ONNX Runtime on a CPU) may carry a value through that a GPU would lose.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,25 @@ def find_overflow(component: str, model_file: Path, inputs: Sequence[Any]) -> Ov
         for (node, _), value in zip(chunk, values, strict=True):
             if not np.isfinite(value).all():
                 return Overflow(component, node.name)
+    return None
+
+
+def find_overflow_in_parts(
+    component: str, files: Sequence[Path], inputs: Mapping[str, Any]
+) -> Overflow | None:
+    """The same for graphs that run in order; values pass from one to the next by name, beginning with `inputs`."""
+    import onnx
+
+    values = dict(inputs)
+    for file in files:
+        proto = onnx.load(str(file), load_external_data=False)
+        feeds = {value.name: values[value.name] for value in proto.graph.input}
+        found = find_overflow(component, file, list(feeds.values()))
+        if found is not None:
+            return found
+        if file != files[-1]:
+            names = [value.name for value in proto.graph.output]
+            values.update(zip(names, _run(proto, file.parent, feeds, names), strict=True))
     return None
 
 

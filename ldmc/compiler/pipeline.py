@@ -6,6 +6,8 @@ TORCH --fold--> ?                                       fold takes onnx, not tor
 
 from __future__ import annotations
 
+import itertools
+
 from ldmc.compiler.spec import Placed, parse_pipeline
 from ldmc.errors import SpecError
 from ldmc.ir import Form
@@ -51,6 +53,12 @@ def checked_pipeline(text: str, target: Target) -> list[Pass]:
             fix=f"end with a pass that gives {wanted}: {', '.join(giving)}",
         )
     return [item.pass_ for item in placed]
+
+
+def to_one_graph(steps: list[Pass]) -> list[Pass]:
+    """The passes up to the last that gives one ONNX graph: what cuts it or builds an engine of it changes no value."""
+    forms = list(itertools.accumulate(steps, lambda form, step: step.gives(form), initial=Form.TORCH))[1:]
+    return steps[: len(forms) - forms[::-1].index(Form.ONNX)]
 
 
 def _misplaced(item: Placed, form: Form, text: str) -> SpecError:

@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ldmc.compiler.graph import GraphSummary, summarise
+from ldmc.compiler.parts import PartRecord, summarise_parts
 from ldmc.ir import Component, Form, Script, Stats
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A component as it stands between two stages. graph is None for forms that have none."""
+    """A component as it stands between two stages. graph is None for forms that have none; parts () for one file."""
 
     form: Form
     stats: Stats
     graph: GraphSummary | None
+    parts: tuple[PartRecord, ...] = ()
 
 
 def snapshot(component: Component) -> Snapshot:
@@ -27,6 +29,9 @@ def snapshot(component: Component) -> Snapshot:
         graph = summarise(component.payload)
         assert graph.stats is not None
         return Snapshot(component.form, graph.stats, graph)
+    if component.form is Form.PARTS:
+        whole, parts = summarise_parts(component)
+        return Snapshot(component.form, whole.stats, whole, parts)
     if component.form is Form.TORCHSCRIPT:
         return Snapshot(component.form, _script_stats(component.payload), None)
     return Snapshot(component.form, _module_stats(component.payload.module), None)
@@ -56,7 +61,7 @@ def _script_stats(script: Script) -> Stats:
 class StageRecord:
     """What one pass did to one component.
 
-    number: 1, 2, ... over the whole build. spec: the pass in canonical form. status: `done`.
+    number: 1, 2, ... for this component. spec: the pass in canonical form. status: `done`, or `pending` on the device.
     """
 
     number: int
@@ -75,8 +80,13 @@ class StageRecord:
         """`03-fold`, the name users refer to it by."""
         return f"{self.number:02d}-{self.name}"
 
+    @property
+    def report_path(self) -> str:
+        """Where the report lies in the bundle."""
+        return f"reports/{self.component}/{self.stage}.json"
+
     def report(self) -> dict[str, Any]:
-        """The file reports/NN-pass.json: everything but what differs from run to run (seconds, memory)."""
+        """The file at `report_path`: everything but what differs from run to run (seconds, memory)."""
         return {
             "component": self.component,
             "pass": self.spec,
@@ -85,6 +95,7 @@ class StageRecord:
             "before": self.before.stats.to_json(),
             "after": self.after.stats.to_json(),
             "graph": self.after.graph.to_json() if self.after.graph else None,
+            "parts": [part.to_json() for part in self.after.parts],
             "remarks": list(self.remarks),
         }
 
@@ -94,7 +105,7 @@ class StageRecord:
             "component": self.component,
             "pass": self.spec,
             "status": self.status,
-            "report": f"reports/{self.stage}.json",
+            "report": self.report_path,
             "nodes_before": self.before.stats.nodes,
             "nodes_after": self.after.stats.nodes,
         }
@@ -119,5 +130,6 @@ class StageRecord:
             "params_after": after.params,
             "macs_before": before.macs,
             "macs_after": after.macs,
+            "parts": [part.to_json() for part in self.after.parts],
             "remarks": list(self.remarks),
         }

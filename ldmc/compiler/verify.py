@@ -20,14 +20,15 @@ import numpy as np
 
 from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.compiler.frontend import ModelRequest, Opened, open_model, read_program
-from ldmc.compiler.overflow import Overflow, cure, find_overflow
+from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
+from ldmc.compiler.pipeline import to_one_graph
+from ldmc.compiler.runnable import open_here
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.errors import VerificationError
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
-from ldmc.runtime import load
 from ldmc.runtime.manifest import Manifest, check_files
-from ldmc.targets.reader import load_target
+from ldmc.targets.reader import load_target, target_names
 
 # What each dtype must reach: SNR of a component and PSNR of the image, in dB.
 NEEDED_SNR_DB = {"float32": 60.0, "float16": 30.0}
@@ -113,9 +114,8 @@ def verify_bundle(
     cache: whether the runtime may keep its optimised graph in the bundle.
 
     Raises:
-        BundleError: the manifest cannot be read. BundleProblem: files are missing or altered.
-        ModelError: the checkpoint cannot be read.
-        VerificationError: the checkpoint is another one.
+        BundleError: the manifest cannot be read, or its engines do not run here. BundleProblem: files are altered.
+        ModelError: the checkpoint cannot be read. VerificationError: it is another one.
     """
     manifest = read_whole_manifest(bundle)
     check_files(manifest.root, manifest, hashes=True)
@@ -125,7 +125,7 @@ def verify_bundle(
     overflow, remedy = _overflow(bundle, manifest, program, latent)
     if overflow:
         return VerifyReport({}, None, NEEDED_PSNR_DB[dtype], overflow, remedy)
-    with load(str(bundle), cache=cache) as pipeline:
+    with open_here(bundle, manifest, cache) as pipeline:
         components, image = _compare(opened, program, manifest, pipeline, latent, steps)
         remarks = tuple(pipeline.remarks)
     return VerifyReport(components, image, NEEDED_PSNR_DB[dtype], remarks=remarks)
@@ -246,10 +246,14 @@ def _overflow(bundle: Path, manifest: Manifest, program: Program, latent: Any) -
     """What overflows and the `keep=` that cures it; two empty strings where nothing does."""
     for component in program.components:
         entry = manifest.components[component.name]
-        if entry.inputs[0].dtype != "float16" or entry.form != "onnx":
+        # An engine cannot be looked into; the graph it is built from can, where the bundle carries it.
+        files = [
+            bundle / (part.source or part.file) for part in entry.parts if part.source or part.form == "onnx"
+        ]
+        if entry.inputs[0].dtype != "float16" or len(files) < len(entry.parts):
             continue
         inputs = [_input(spec, latent, program) for spec in entry.inputs]
-        found = find_overflow(component.name, bundle / entry.parts[0].file, inputs)
+        found = find_overflow_in_parts(component.name, files, dict(zip((s.name for s in entry.inputs), inputs)))
         if found is None:
             continue
         text = manifest.data["pipeline"][component.name]
@@ -274,19 +278,21 @@ def _cure(
     """Compile the component again with more and more of it in fp32, until nothing overflows."""
     import onnx_ir as ir
 
-    from ldmc.compiler.lower import lower
+    from ldmc.compiler.lower import Lowering
 
-    target = load_target(target_name)
+    target = load_target(target_name if target_name in target_names() else "cpu")  # a board's file may be gone
     component = next(c for c in program.components if c.name == name)
     assert isinstance(component.payload, Network)
-    steps = [placed.pass_ for placed in parse_pipeline(text)]
+    steps = to_one_graph([placed.pass_ for placed in parse_pipeline(text)])
 
     def retry(keep: tuple[str, ...]) -> Overflow | None:
         changed = [replace(step, keep=keep) if isinstance(step, Fp16) else step for step in steps]
         with tempfile.TemporaryDirectory(prefix="ldmc-") as folder:
-            *_, (lowered, _) = lower(component, changed, target, first_number=1, scratch=Path(folder))
+            lowering = Lowering(component, target, Path(folder))
+            for step in changed:
+                lowering.run(step)
             file = Path(folder) / "model.onnx"
-            ir.save(lowered.payload, file, external_data="model.onnx.data")
+            ir.save(lowering.component.payload, file, external_data="model.onnx.data")
             return find_overflow(name, file, inputs)
 
     fp16 = next(step for step in steps if isinstance(step, Fp16))

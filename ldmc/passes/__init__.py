@@ -19,6 +19,12 @@ TABLE = {
     "torchscript": "ldmc.passes.torchscript:TorchScript",
     "onnx": "ldmc.passes.onnx:Onnx",
     "fold": "ldmc.passes.fold:Fold",
+    "groupnorm": "ldmc.passes.groupnorm:GroupNorm",
+    "opset": "ldmc.passes.opset:Opset",
+    "check": "ldmc.passes.check:Check",
+    "partition": "ldmc.passes.partition:Partition",
+    "trt": "ldmc.passes.trt:Trt",
+    "embed": "ldmc.passes.embed:Embed",
 }
 
 

@@ -91,8 +91,9 @@ def simplify(model: ir.Model, allowance_bytes: int) -> ir.Model:
     from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
     from ldmc.passes.rewrites import castlike
+    from ldmc.passes.weightless import put_back, set_aside
 
-    weights = _set_aside(model.graph)
+    weights = set_aside(model.graph)
     typed = ir.from_proto(infer_shapes(ir.to_proto(model)))
     castlike.lower(typed)
     proto, _ = onnxsim.simplify(
@@ -102,33 +103,5 @@ def simplify(model: ir.Model, allowance_bytes: int) -> ir.Model:
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(simplified)
     simplified.metadata_props.clear()  # onnxsim's record of what it did
     simplified.metadata_props.update(model.metadata_props)
-    _put_back(simplified.graph, weights)
+    put_back(simplified.graph, weights)
     return simplified
-
-
-def _set_aside(graph: ir.Graph) -> dict[str, ir.TensorProtocol]:
-    """Turn lazy initializers into inputs; what they were, by name."""
-    import onnx_ir as ir
-
-    weights: dict[str, ir.TensorProtocol] = {}
-    for name, value in list(graph.initializers.items()):
-        tensor = value.const_value
-        if not isinstance(tensor, ir.LazyTensor):
-            continue
-        weights[name] = tensor
-        graph.initializers.pop(name)
-        value.const_value = None
-        value.type, value.shape = ir.TensorType(tensor.dtype), tensor.shape
-        graph.inputs.append(value)
-    return weights
-
-
-def _put_back(graph: ir.Graph, weights: dict[str, ir.TensorProtocol]) -> None:
-    """Turn stand-in inputs into lazy initializers again; those no longer used are dropped."""
-    for value in list(graph.inputs):
-        if value.name not in weights:
-            continue
-        graph.inputs.remove(value)
-        if value.uses():
-            value.const_value = weights[value.name]
-            graph.initializers.add(value)

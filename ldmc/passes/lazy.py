@@ -103,6 +103,18 @@ def concatenated(tensors: Sequence[ir.TensorProtocol], axis: int, name: str) -> 
     return ir.LazyTensor(compute, dtype=tensors[0].dtype, shape=ir.Shape(shape), name=name)
 
 
+def reshaped(tensor: ir.TensorProtocol, sides: Sequence[int], name: str) -> ir.LazyTensor:
+    """`tensor` with other sides, of which one may be -1."""
+    known = -math.prod(sides)
+    whole = math.prod(tensor.shape.numpy())
+    shape = ir.Shape([whole // known if side == -1 else side for side in sides])
+
+    def compute() -> ir.TensorProtocol:
+        return ir.tensor(tensor.numpy().reshape(shape.numpy()), name=name)
+
+    return ir.LazyTensor(compute, dtype=tensor.dtype, shape=shape, name=name)
+
+
 def _single_node_model(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> onnx.ModelProto:
     from onnx import helper
 

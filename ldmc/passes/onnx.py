@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ldmc.errors import PassError
 from ldmc.ir import Component, Form, Network
 from ldmc.passes.base import Context, Pass
+from ldmc.passes.decompose import spare_decomposition
 from ldmc.targets.target import Target
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Onnx(Pass):
         return f"from {form} form the exporter writes opset {low} to {high}, not {self.opset}{other}"
 
     def objection(self, target: Target) -> str:
-        if self.opset > target.opset:
+        # An older one is not asked of the exporter: the pass `opset` lowers what it wrote.
+        if self.opset > target.opset >= MIN_OPSET:
             return f"target {target.name!r} reads opset {target.opset} at most, not {self.opset}"
         return ""
 
@@ -113,6 +115,7 @@ def _export(component: Component, opset: int) -> ir.Model:
             torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in component.inputs
         )
         traced = torch.export.export(network.module, examples, strict=False)
+        spare_decomposition(traced)
         # optimize=False: the exporter's optimiser would look into weights that are not there.
         program = torch.onnx.export(traced, dynamo=True, optimize=False, opset_version=opset, verbose=False)
     assert program is not None
@@ -134,16 +137,20 @@ def _oldest_ir_version(opset: int) -> int:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns about packages that are not needed here (torchvision) and about its own internals."""
+    """No word and no notes: the exporter warns about packages that are not needed here and about its own internals."""
+    from torch.fx import config
+
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
+    level, traces = logger.level, config.do_not_emit_stack_traces
     logger.setLevel(logging.ERROR)
+    config.do_not_emit_stack_traces = True  # the Python line of every operator: a tenth of tracing, and never read
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        config.do_not_emit_stack_traces = traces
 
 
 def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
@@ -151,7 +158,7 @@ def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
     from ldmc.passes.lazy import parameter
 
     used = {value for node in graph for value in node.inputs if value is not None}
-    stored = network.module.state_dict().keys()  # a parameter that two modules share is in it twice
+    stored = network.module.state_dict(keep_vars=True).keys()  # a parameter that two modules share is in it twice
     for name, value in list(graph.initializers.items()):
         if value not in used:
             graph.initializers.pop(name)

@@ -2,6 +2,7 @@
 
     python3 -m runtime --steps 20 --seed 0 -o out.png
     python3 -m runtime --time --runs 5
+    python3 -m runtime finish                  where the device has something left to build (see `finish`)
 """
 
 import argparse
@@ -19,8 +20,14 @@ INTERRUPTED = 130
 
 def main(arguments=None):
     """Returns the exit code: 0, 1 failed, 2 wrong use, 5 verification failed, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["finish"]:
+        from .finish.command import main as finish
+        return finish(arguments[1:])
     try:
+        if arguments[:1] == ["finish-helper"]:  # how `finish` runs its own child processes
+            return _help_finish(arguments[1], arguments[2:])
+        options = _parser().parse_args(arguments)
         (_time if options.time else _draw)(options)
     except BundleProblem as problem:
         fix = " fix: %s" % problem.fix if problem.fix else ""
@@ -30,6 +37,11 @@ def main(arguments=None):
         _say("interrupted")
         return INTERRUPTED
     return 0
+
+
+def _help_finish(name, arguments):
+    from .finish import compare, probe
+    return {"compare": compare.main, "probe": probe.main}[name](arguments)
 
 
 def _parser():
@@ -78,6 +90,8 @@ def _time(options):
         found = result[phase]
         print("%-8s p50 %.3f s, p90 %.3f s, p99 %.3f s" % (
             phase, found["p50_seconds"], found["p90_seconds"], found["p99_seconds"]))
+    if result["open_seconds"]:
+        print("open     %.3f s of the total: components are loaded one at a time" % result["open_seconds"])
     for key, label in (("peak_rss_bytes", "peak"), ("private_bytes_after_load", "private after load")):
         if result[key] is not None:
             print("%s %d MiB" % (label, result[key] >> 20))

@@ -9,11 +9,12 @@ from .component import Component
 from .ddim import DDIM
 from .errors import BundleProblem, InputProblem
 from .manifest import check_files, read_manifest
+from .residency import Components
 
 MAX_SEED = 2 ** 32 - 1
 
 
-def load(path, verify=False, threads=None, cache=True):
+def load(path, verify=False, threads=None, cache=True, sources=False):
     """Opens a bundle.
 
     Args:
@@ -21,6 +22,7 @@ def load(path, verify=False, threads=None, cache=True):
         verify: check the SHA-256 of every file, the saved optimised graph's too; sizes are checked always.
         threads: threads of one call; None leaves it to the engine (one per core).
         cache: keep the engine's optimised graph next to the model (twice the weights on disk), for quick lean loads.
+        sources: run the ONNX graphs that engines are built from, on the CPU, instead of the engines.
     Returns: Pipeline.
     Raises: BundleProblem, with `.message`, `.fix` and `.exit_code`.
     """
@@ -28,22 +30,33 @@ def load(path, verify=False, threads=None, cache=True):
         raise InputProblem("threads is %r, expected an integer from 1" % (threads,))
     manifest = read_manifest(path)
     check_files(manifest.root, manifest, hashes=verify)
+    if sources:
+        manifest = manifest.of_sources()
     DDIM(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
     _check_components(manifest)
     remarks = []
     if manifest.placeholder_weights:
         remarks.append("the weights are random placeholders: every picture is noise")
-    opened = {}
+
+    def open_one(name):
+        entry = manifest.components[name]
+        options = backends.OpenOptions(threads, cache, verify, keep_buffers=name == "unet")  # it is called in a loop
+        found = []
+        component = Component(entry, backends.open_component(manifest, entry, options, found))
+        remarks.extend(remark for remark in found if remark not in remarks)
+        return component
+
+    one_at_a_time = manifest.load == "one-at-a-time"
+    components = Components(open_one, one_at_a_time)
     try:
-        for name, is_looped in (("unet", True), ("decoder", False)):
-            entry = manifest.components[name]
-            options = backends.OpenOptions(threads, cache, verify, keep_buffers=is_looped)
-            opened[name] = Component(entry, backends.open_component(manifest, entry, options, remarks))
+        # Each is opened here once, so that what is wrong with one is known before an hour of denoising; the one that
+        # is needed first comes last, and stays.
+        for name in ("decoder", "unet") if one_at_a_time else ("unet", "decoder"):
+            components.get(name)
     except BaseException:
-        for component in opened.values():
-            component.close()
+        components.close()
         raise
-    return Pipeline(manifest, opened["unet"], opened["decoder"], remarks)
+    return Pipeline(manifest, components, remarks)
 
 
 class Pipeline(object):
@@ -52,16 +65,15 @@ class Pipeline(object):
     Attributes: `manifest` (Manifest); `remarks` (list of str): what the user should know but nothing fails on.
     """
 
-    def __init__(self, manifest, unet, decoder, remarks):
+    def __init__(self, manifest, components, remarks):
         self.manifest = manifest
         self.remarks = remarks
-        self._unet = unet
-        self._decoder = decoder
+        self._components = components
 
     @property
     def latent_shape(self):
         """(channels, height, width) of one latent."""
-        return self._unet.entry.inputs[0].shape[1:]
+        return self.manifest.components["unet"].inputs[0].shape[1:]
 
     def unet(self, latent, t):
         """One UNet call.
@@ -79,7 +91,7 @@ class Pipeline(object):
             message = "t is of shape %s, expected one timestep or [%d], one for each latent" % (
                 list(t.shape), len(latent))
             raise InputProblem(message)
-        return self._unet.run([latent, np.broadcast_to(t, (len(latent),))])
+        return self._components.get("unet").run([latent, np.broadcast_to(t, (len(latent),))])
 
     def decode(self, latent):
         """Pictures of latents.
@@ -87,7 +99,7 @@ class Pipeline(object):
         Args: latent: float, [N, channels, height, width], any N.
         Returns: float32 [N, 3, H, W], about -1 to 1.
         """
-        return self._decoder.run([self._latents(latent)])
+        return self._components.get("decoder").run([self._latents(latent)])
 
     def generate(self, seed=0, steps=20, batch=1, eta=0.0, latent=None, on_step=None):
         """Draws. See `generate_timed`. Returns: uint8, H x W x 3; for a batch over 1, N x H x W x 3."""
@@ -105,7 +117,8 @@ class Pipeline(object):
             latent: float, [batch, channels, height, width]: start from this instead of the seed's first noise.
             on_step: called as on_step(done, steps) after each step.
         Returns: (image, seconds): uint8, H x W x 3, or N x H x W x 3 for a batch over 1; a dict of
-            denoise_seconds, decode_seconds, total_seconds.
+            denoise_seconds, decode_seconds, total_seconds, and open_seconds: how much of these went into opening
+            components, where they are loaded one at a time.
         Raises: InputProblem for an argument that does not fit; BundleProblem where a component fails.
         """
         sampler = DDIM(self.manifest.scheduler)
@@ -119,6 +132,7 @@ class Pipeline(object):
             sample = self._latents(latent).astype(np.float32)
             if len(sample) != batch:
                 raise InputProblem("latent holds %d latents and batch is %d" % (len(sample), batch))
+        opened_seconds = self._components.open_seconds
         start = time.perf_counter()
         for done, t in enumerate(timesteps, 1):
             noise = self._draw(sources) if eta > 0 else None
@@ -128,13 +142,13 @@ class Pipeline(object):
         denoised = time.perf_counter()
         images = _to_uint8(self.decode(sample))
         end = time.perf_counter()
-        seconds = {"denoise_seconds": denoised - start, "decode_seconds": end - denoised, "total_seconds": end - start}
+        seconds = {"denoise_seconds": denoised - start, "decode_seconds": end - denoised, "total_seconds": end - start,
+                   "open_seconds": self._components.open_seconds - opened_seconds}
         return (images[0] if batch == 1 else images), seconds
 
     def close(self):
         """Gives the engine's memory back. The pipeline cannot be used after."""
-        self._unet.close()
-        self._decoder.close()
+        self._components.close()
 
     def __enter__(self):
         return self

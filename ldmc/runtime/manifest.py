@@ -5,6 +5,7 @@
         unet/ decoder/ ...            the files the manifest lists, with size and SHA-256
 """
 
+import copy
 import io
 import json
 import os
@@ -20,6 +21,7 @@ SHOWN_PROBLEMS = 5
 _KEYS = (("name", str), ("target", str), ("components", dict), ("scheduler", dict), ("files", list))
 _COMPONENT_KEYS = (("form", str), ("parts", list), ("inputs", list), ("outputs", list))
 _PART_KEYS = (("name", str), ("form", str), ("file", str), ("inputs", list), ("outputs", list))
+_OPTIONAL_PART_KEYS = (("weights_bytes", int),)
 _TENSOR_KEYS = (("name", str), ("dtype", str), ("shape", list))
 _FILE_KEYS = (("path", str), ("bytes", int), ("sha256", str))
 _JSON_NAMES = {str: "a string", dict: "an object", list: "a list", int: "an integer"}
@@ -39,14 +41,17 @@ class Tensor(object):
 
 class PartEntry(object):
     """One file that runs: `name` (`unet` or `unet.0`), `form` (its engine), `file` (relative to the bundle), `inputs`,
-    `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), and `ops`: operators of the
-    component it is of (type -> count)."""
+    `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), `provider`: what an ONNX
+    part runs on ("" for the CPU, or `cuda`), `weights_bytes`: what it reads of the weights file that parts share (None
+    where not known), and `ops`: operators of the component it is of (type -> count)."""
 
     def __init__(self, data, ops):
         self.name = data["name"]
         self.form = data["form"]
         self.file = data["file"]
         self.source = data.get("source") or ""
+        self.provider = data.get("provider") or ""
+        self.weights_bytes = data.get("weights_bytes")
         self.ops = ops
         self.inputs = [Tensor(entry) for entry in data["inputs"]]
         self.outputs = [Tensor(entry) for entry in data["outputs"]]
@@ -84,6 +89,23 @@ class Manifest(object):
         self.files = data["files"]
         self.load = data.get("load", "together")
         self.finish = data.get("finish") or {}
+
+    def of_sources(self):
+        """This manifest with the ONNX graphs that engines are built from in place of the engines.
+
+        Raises: BundleProblem where a part does not carry its graph.
+        """
+        data = copy.deepcopy(self.data)
+        for component in data["components"].values():
+            for part in component["parts"]:
+                if part["form"] != "engine":
+                    continue
+                if not part.get("source"):
+                    message = "%s carries the engine of %s and not its graph" % (self.root, part["name"])
+                    raise BundleProblem(message, "run it on the GPU it was built for")
+                part.update(form="onnx", file=part["source"])
+            component["form"] = "onnx"
+        return Manifest(self.root, data)
 
     @property
     def placeholder_weights(self):
@@ -193,6 +215,8 @@ def _check_schema(data, where):
         for index, part in enumerate(entry["parts"]):
             _check_keys(part, _PART_KEYS, where, "%s.parts[%d]" % (place, index))
             _check_tensors(part, where, "%s.parts[%d]" % (place, index))
+            if "weights_bytes" in part:
+                _check_keys(part, _OPTIONAL_PART_KEYS, where, "%s.parts[%d]" % (place, index))
     for index, entry in enumerate(data["files"]):
         _check_keys(entry, _FILE_KEYS, where, "files[%d]" % index)
 

@@ -23,6 +23,7 @@ def bench(open_pipeline, steps=20, runs=5, warmup=1, seed=0, batch=1, threads=No
     Returns: dict of
         load_seconds, first_seconds: float.
         denoise, decode, total: dict of p50_seconds, p90_seconds, p99_seconds, min_seconds, mean_seconds.
+        open_seconds: mean of what of the total went into opening components again; 0 where all are held.
         runs, steps, warmup, batch: int. threads: int or None (one per core).
         peak_rss_bytes: most physical memory of this process so far. private_bytes_after_load: unshared, unmapped
             memory after loading. Both None where the system does not say.
@@ -45,6 +46,8 @@ def bench(open_pipeline, steps=20, runs=5, warmup=1, seed=0, batch=1, threads=No
     result = {"load_seconds": load_seconds, "first_seconds": timings[0]["total_seconds"]}
     for phase in PHASES:
         result[phase] = summary([timing[phase + "_seconds"] for timing in timings[warmup:]])
+    opened = [timing["open_seconds"] for timing in timings[warmup:]]
+    result["open_seconds"] = sum(opened) / len(opened)
     result.update(runs=runs, steps=steps, warmup=warmup, batch=batch, threads=threads)
     result.update(peak_rss_bytes=memory.peak_rss_bytes(), private_bytes_after_load=private_bytes)
     return result

@@ -1,10 +1,15 @@
 """How much memory this process holds and has held. Linux says exactly; elsewhere a part, or None."""
 
 import io
+import os
 import sys
 
-# As a container sees its own limit: cgroup v2, then v1.
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# A process's own limit: cgroup v2, then v1; {} is its group, which is / where a container sees only its own.
+CGROUP_LIMITS = ("/sys/fs/cgroup{}/memory.max", "/sys/fs/cgroup/memory{}/memory.limit_in_bytes")
+
+# malloc.h of glibc
+M_MMAP_THRESHOLD = -3
+LARGE_BLOCK_BYTES = 2 ** 20
 
 
 def peak_rss_bytes():
@@ -20,6 +25,33 @@ def peak_rss_bytes():
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def peak_rss_bytes_of(process):
+    """The same of another process, by its number; None where the system does not say or it has ended."""
+    return _kib_entry("/proc/%d/status" % process, "VmHWM")
+
+
+def available_bytes(root="/"):
+    """Memory that new programs can have without the system swapping; None where it does not say.
+
+    Args: root: where /proc is looked for.
+    """
+    return meminfo(root).get("MemAvailable")
+
+
+def meminfo(root="/"):
+    """/proc/meminfo as a dict of bytes; empty where there is none."""
+    found = {}
+    try:
+        with io.open(os.path.join(root, "proc", "meminfo"), encoding="ascii", errors="replace") as stream:
+            for line in stream:
+                name, _, rest = line.partition(":")
+                if rest.split()[1:] == ["kB"]:
+                    found[name] = int(rest.split()[0]) * 1024
+    except (OSError, ValueError):
+        return found
+    return found
+
+
 def private_bytes():
     """Memory that only this process can give back: not weights mapped from files. None where not known.
 
@@ -31,7 +63,7 @@ def private_bytes():
 def limit_bytes():
     """The most memory this process can ever hold: the machine's, or its container's; None where not known."""
     limits = [_kib_entry("/proc/meminfo", "MemTotal")]
-    limits += [_number(path) for path in CGROUP_LIMITS]
+    limits += [_number(path.format(group)) for path in CGROUP_LIMITS for group in _groups()]
     known = [limit for limit in limits if limit is not None]
     return min(known) if known else None
 
@@ -45,8 +77,40 @@ def give_back_freed():
         return
 
 
+def map_large_blocks():
+    """Has the C library ask the system for each block of 1 MiB and more, and give it back when it is freed.
+
+    glibc raises that limit to 32 MiB as such blocks are freed, and then keeps what it has: 385 MiB for the full
+    decoder, of which 225 are ever in use at one time. Elsewhere nothing is done: bionic and musl map large blocks.
+    """
+    try:
+        import ctypes
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+    except (ImportError, OSError, AttributeError, TypeError):  # another C library: nothing to ask for
+        return
+
+
 def _from_status(key):
     return _kib_entry("/proc/self/status", key)
+
+
+def _groups():
+    """The memory groups this process is in, from the mounted root: "" is the root itself."""
+    try:
+        with io.open("/proc/self/cgroup", encoding="utf-8", errors="replace") as stream:
+            return _memory_groups(stream)
+    except OSError:
+        return [""]
+
+
+def _memory_groups(lines):
+    """Paths of lines such as `0::/group` (cgroup v2) and `9:memory:/group` (v1), and the root."""
+    groups = {""}
+    for line in lines:
+        controllers, _, path = line.strip().partition(":")[2].partition(":")
+        if not controllers or "memory" in controllers.split(","):
+            groups.add(path.rstrip("/"))
+    return sorted(groups)
 
 
 def _number(path):

@@ -1,24 +1,27 @@
 """Reading a target: a TOML file that says what a device is. A wrong file names the key, the value and what is allowed.
 
-extends = "jetson-nano"        every key of that target, and what this file says instead
+extends = "jetson-nano"        every key of that target, and what this file says instead; or a .toml beside this one
 [memory]
 system_mib = 400
+
+A file that extends another and gives no name of its own is named after itself: it is another device.
 """
 
 from __future__ import annotations
 
-import difflib
+import json
+import re
 import sys
 import types
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ldmc.errors import UsageError
-from ldmc.ir import COMPONENTS
-from ldmc.targets.target import ISLANDS, Target
+from ldmc.targets.checks import Missing, Problem, Unknown, nearest, one_of, problems
+from ldmc.targets.target import Target
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,7 +29,10 @@ else:
     import tomli as tomllib
 
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_LONGEST = 60  # characters of a value in a message
 _Record = TypeVar("_Record")
+_Path = tuple[str, ...]
 
 
 def target_names() -> list[str]:
@@ -41,40 +47,94 @@ def load_target(name: str) -> Target:
     Raises:
         UsageError: no such target or file, not TOML, or a key that is missing, unknown or wrong.
     """
-    where = name if name.endswith(".toml") else f"{name}.toml"
-    target = _record(Target, _tables(name, ()), where, "")
-    for island in target.fp32_islands:
-        if "/" not in island and island not in ISLANDS:
-            raise _wrong(where, "fp32_islands", island, f"{', '.join(ISLANDS)}, or COMPONENT/module.path")
-    for component in target.pipelines:
-        if component not in COMPONENTS:
-            raise _wrong(where, "pipelines", component, ", ".join(COMPONENTS))
-    for key, table in (("pipelines", target.pipelines), ("requirements", target.requirements)):
-        for needed in COMPONENTS if key == "pipelines" else ("python",):
-            if needed not in table:
-                raise UsageError(f"{where}: key '{key}.{needed}' is missing", fix="add it; it is a text")
+    layers = _layers(name, ())
+    target = _record(Target, layers.data, layers, ())
+    for problem in problems(target):
+        if isinstance(problem, Missing):
+            raise _missing(layers, problem)
+        if isinstance(problem, Unknown):
+            raise _unknown(layers, problem)
+        raise _wrong(layers, problem)
     return target
 
 
-def _tables(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
-    """The file's tables, over those of what it extends."""
-    if name in seen:
-        raise UsageError(f"{name} extends itself: {' -> '.join((*seen, name))}", fix="mend `extends`")
-    content, where = _content(name)
+@dataclass(frozen=True)
+class _Layers:
+    """A file over what it extends. where: the file. files: which of them says each key."""
+
+    where: str
+    data: dict[str, Any]
+    files: dict[_Path, str]
+
+    def file(self, path: _Path) -> str:
+        """The file that says the key, or the nearest table around it that any says."""
+        while path and path not in self.files:
+            path = path[:-1]
+        return self.files.get(path, self.where)
+
+
+def _layers(name: str, seen: _Path) -> _Layers:
+    """The file of that name, read and laid over those it extends."""
+    content, where, identity = _content(name)
+    if identity in seen:
+        raise UsageError(f"{where} extends itself, by way of others or not", fix="mend `extends`")
     try:
         data: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{where} is not TOML: {error}", fix="mend the file") from error
     base = data.pop("extends", None)
+    own = _Layers(where, data, {path: where for path in _paths(data, ())})
     if base is None:
-        return data
+        return own
     if not isinstance(base, str):
-        raise UsageError(
-            f"{where}: extends = {base!r} is not a text", fix="give a target's name or .toml file"
+        raise _wrong(own, Problem(("extends",), base, "a text: the name of a target, or a .toml file"))
+    if name.endswith(".toml"):
+        data.setdefault("name", Path(where).stem)
+    try:
+        below = _layers(_beside(where, base), (*seen, identity))
+    except _NoSuch as error:
+        raise UsageError(f"{where}: extends = {_shown(base)}: {error.message}", fix=error.fix) from error
+    return _Layers(where, _overlaid(below.data, data), {**below.files, **own.files})
+
+
+class _NoSuch(UsageError):
+    """There is no target or file of that name."""
+
+
+def _beside(where: str, base: str) -> str:
+    """What `extends` means in the file `where`: a path is relative to that file."""
+    return str(Path(where).parent / base) if base.endswith(".toml") else base
+
+
+def _content(name: str) -> tuple[bytes, str, str]:
+    """The bytes of a target's file, what to call it, and what it is by whichever path it is reached."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            message = f"there is no target file {name}"
+            raise _NoSuch(message, fix=f"targets that come with ldmc: {', '.join(target_names())}")
+        try:
+            return path.read_bytes(), name, str(path.resolve())
+        except OSError as error:
+            raise UsageError(f"cannot read {name}: {error.strerror}", fix="mend its permissions") from error
+    known = target_names()
+    if name not in known:
+        near = nearest(name, known)
+        hint = f"did you mean {near!r}? " if near else ""
+        listed = ", ".join(known)
+        raise _NoSuch(
+            f"unknown target {name!r}", fix=f"{hint}targets are {listed}, or the path of a .toml file"
         )
-    if base.endswith(".toml"):
-        base = str(Path(where).parent / base)
-    return _overlaid(_tables(base, (*seen, name)), data)
+    return (resources.files("ldmc.targets") / f"{name}.toml").read_bytes(), f"{name}.toml", name
+
+
+def _paths(table: Mapping[str, Any], above: _Path) -> list[_Path]:
+    """Every key of a table, the keys of tables in it included."""
+    found = []
+    for key, value in table.items():
+        found.append((*above, key))
+        found += _paths(value, (*above, key)) if isinstance(value, dict) else []
+    return found
 
 
 def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -86,73 +146,83 @@ def _overlaid(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _content(name: str) -> tuple[bytes, str]:
-    if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise UsageError(
-                f"there is no target file {name}", fix=f"targets that come with ldmc: {_listed()}"
-            )
-        return path.read_bytes(), name
-    if name not in target_names():
-        near = difflib.get_close_matches(name, target_names(), n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(
-            f"unknown target {name!r}", fix=f"{hint}targets are {_listed()}, or the path of a .toml file"
-        )
-    return (resources.files("ldmc.targets") / f"{name}.toml").read_bytes(), f"{name}.toml"
-
-
-def _listed() -> str:
-    return ", ".join(target_names())
-
-
-def _record(cls: type[_Record], data: Mapping[str, Any], where: str, place: str) -> _Record:
+def _record(cls: type[_Record], data: Mapping[str, Any], layers: _Layers, above: _Path) -> _Record:
     """`data` as a `cls`, key by key."""
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     hints = get_type_hints(cls)
     for key in data:
         if key not in known:
-            raise UsageError(f"{where}: unknown key '{place}{key}'", fix=f"keys are {', '.join(known)}")
+            raise _unknown(layers, Unknown((*above, key), data[key], tuple(known)))
     values = {}
     for key, spec in known.items():
         if key in data:
-            values[key] = _value(hints[key], data[key], where, place + key)
+            values[key] = _value(hints[key], data[key], layers, (*above, key))
         elif spec.default is MISSING and spec.default_factory is MISSING:
-            raise UsageError(
-                f"{where}: key '{place}{key}' is missing", fix=f"add it; it is {_kind(hints[key])}"
-            )
+            raise _missing(layers, Missing((*above, key), _kind(hints[key])))
     return cls(**values)
 
 
-def _value(hint: Any, value: Any, where: str, key: str) -> Any:
+def _value(hint: Any, value: Any, layers: _Layers, path: _Path) -> Any:
     """`value` as `hint` says it must be."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):  # a table that may be left out
-        return _value(arguments[0], value, where, key)
+        return _value(arguments[0], value, layers, path)
     if is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return _record(hint, value, where, f"{key}.")
+        return _record(hint, value, layers, path)
     if origin is Literal:
         if value not in arguments:
-            raise _wrong(where, key, value, ", ".join(map(str, arguments)))
+            raise _wrong(layers, one_of(path, value, _words(hint)))
         return value
     if origin is tuple and isinstance(value, list):
-        return tuple(_value(arguments[0], item, where, key) for item in value)
+        return tuple(_value(arguments[0], item, layers, path) for item in value)
     if origin is dict and isinstance(value, dict):
-        return {k: _value(arguments[1], v, where, f"{key}.{k}") for k, v in value.items()}
+        return {k: _value(arguments[1], v, layers, (*path, k)) for k, v in value.items()}
     whole = isinstance(value, int) and not isinstance(value, bool)
     if (hint is float and whole) or (isinstance(hint, type) and type(value) is hint):
         return hint(value)
-    raise UsageError(f"{where}: {key} = {value!r} is not {_kind(hint)}", fix="mend the value")
+    raise _wrong(layers, Problem(path, value, _kind(hint)))
 
 
 def _kind(hint: Any) -> str:
+    """What a value of that kind is called."""
     if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
+        return f"one of {', '.join(_words(hint))}"
     if hint in _KINDS:
         return _KINDS[hint]
-    return "a list" if get_origin(hint) is tuple else "a table"
+    return f"a list, each {_kind(get_args(hint)[0])}" if get_origin(hint) is tuple else "a table"
 
 
-def _wrong(where: str, key: str, value: object, allowed: str) -> UsageError:
-    return UsageError(f"{where}: {key} holds {value!r}", fix=f"allowed are {allowed}")
+def _words(literal: Any) -> list[str]:
+    """The values a Literal allows, as a message shows them."""
+    return [word or "an empty text" for word in get_args(literal)]
+
+
+def _unknown(layers: _Layers, unknown: Unknown) -> UsageError:
+    above, known = unknown.path[:-1], ", ".join(unknown.known)
+    near = nearest(unknown.path[-1], unknown.known)
+    hint = f"did you mean '{_key((*above, near))}'? " if near else ""
+    inside = f"keys of [{_key(above)}]" if above else "keys"
+    message = f"{layers.file(unknown.path)}: unknown key '{_key(unknown.path)}' = {_shown(unknown.value)}"
+    return UsageError(message, fix=f"{hint}{inside} are {known}")
+
+
+def _missing(layers: _Layers, missing: Missing) -> UsageError:
+    message = f"{layers.file(missing.path)}: key '{_key(missing.path)}' is missing"
+    return UsageError(message, fix=f"add it; it is {missing.wanted}")
+
+
+def _wrong(layers: _Layers, problem: Problem) -> UsageError:
+    hint = f"did you mean {_shown(problem.near)}? " if problem.near else ""
+    message = f"{layers.file(problem.path)}: {_key(problem.path)} = {_shown(problem.value)}"
+    return UsageError(f"{message} is not allowed", fix=f"{hint}it must be {problem.wanted}")
+
+
+def _key(path: _Path) -> str:
+    """A key as TOML writes it: `memory.libraries_mib."CUDA context"`."""
+    return ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in path)
+
+
+def _shown(value: object) -> str:
+    """A value much as TOML writes it."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import onnx_ir as ir
-from pathlib import Path
-
 import pytest
 
-from ldmc.compiler.lower import check_io, lower
+from ldmc.compiler.lower import Lowering, check_io
 from ldmc.errors import PassError, UsageError
 from ldmc.ir import Component, Form, TensorSpec
 from ldmc.passes.base import Context, Pass
@@ -24,6 +23,14 @@ g (float16[1,3,8,8] input_0, int64[1] input_1) => (float16[1,3,8,8] output_0) {
 }"""
 INPUTS = (TensorSpec("input_0", "float16", (1, 3, 8, 8)), TensorSpec("input_1", "int64", (1,)))
 OUTPUTS = (TensorSpec("output_0", "float16", (1, 3, 8, 8)),)
+
+
+def lower(scratch: Path, *steps: Pass) -> Lowering:
+    """The component after `steps`."""
+    lowering = Lowering(component(), target(), scratch)
+    for step in steps:
+        lowering.run(step)
+    return lowering
 
 
 def component(text: str = TEXT) -> Component:
@@ -58,32 +65,28 @@ def negated(given: Component, context: Context) -> Component:
 
 
 def test_each_stage_is_recorded(tmp_path: Path) -> None:
-    first, second = lower(component(), [Doing(), Doing(negated)], target(), first_number=3, scratch=tmp_path)
-    (_, one), (last, two) = first, second
-    assert (one.stage, two.stage) == ("03-doing", "04-doing")
+    done = lower(tmp_path, Doing(), Doing(negated))
+    one, two = done.records
+    assert (one.stage, two.stage) == ("01-doing", "02-doing")
+    assert (one.report_path, two.report_path) == ("reports/unet/01-doing.json", "reports/unet/02-doing.json")
     assert (one.component, one.name, one.status, one.remarks) == ("unet", "doing", "done", ())
     assert two.remarks == ("negated",)
     assert one.before.stats == one.after.stats == two.before.stats
     assert dict(two.after.stats.ops) == {"Cast": 1, "Mul": 1, "Neg": 1}
     assert two.seconds >= 0 and (two.peak_rss_bytes is None or two.peak_rss_bytes > 0)
-    assert last.payload.graph.num_nodes() == 3
+    assert done.component.payload.graph.num_nodes() == 3
 
 
-def test_no_passes_give_no_stages(tmp_path: Path) -> None:
-    assert list(lower(component(), [], target(), first_number=1, scratch=tmp_path)) == []
+def test_every_stage_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    folders = []
 
-
-def test_a_pass_runs_only_when_its_stage_is_asked_for(tmp_path: Path) -> None:
-    ran = []
-
-    def note(given: Component, _: Context) -> Component:
-        ran.append(given.name)
+    def note(given: Component, context: Context) -> Component:
+        assert context.scratch is not None and list(context.scratch.iterdir()) == []
+        folders.append(context.scratch)
         return given
 
-    stages = lower(component(), [Doing(note)], target(), first_number=1, scratch=tmp_path)
-    assert not ran
-    next(stages)
-    assert ran == ["unet"]
+    lower(tmp_path, Doing(note), Doing(note))
+    assert len(set(folders)) == 2 and {folder.parent for folder in folders} == {tmp_path}
 
 
 def test_an_unexpected_error_is_told_with_the_pass_and_component(tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ def test_an_unexpected_error_is_told_with_the_pass_and_component(tmp_path: Path)
     with pytest.raises(
         PassError, match="pass 'doing' failed on unet: shape \\[3\\] is not \\[4\\]$"
     ) as caught:
-        list(lower(component(), [Doing(fail)], target(), first_number=1, scratch=tmp_path))
+        lower(tmp_path, Doing(fail))
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert "--debug" in caught.value.fix
 
@@ -103,7 +106,7 @@ def test_an_error_without_words_is_told_by_its_name(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(PassError, match="failed on unet: ZeroDivisionError"):
-        list(lower(component(), [Doing(fail)], target(), first_number=1, scratch=tmp_path))
+        lower(tmp_path, Doing(fail))
 
 
 @pytest.mark.parametrize("error", [UsageError("no such module", fix="f"), KeyboardInterrupt(), MemoryError()])
@@ -112,7 +115,7 @@ def test_known_errors_and_interrupts_pass_through(error: BaseException, tmp_path
         raise error
 
     with pytest.raises(type(error)) as caught:
-        list(lower(component(), [Doing(fail)], target(), first_number=1, scratch=tmp_path))
+        lower(tmp_path, Doing(fail))
     assert caught.value is error
 
 
@@ -163,7 +166,7 @@ def test_a_graph_that_departs_from_its_component_is_refused(case: str, tmp_path:
     with pytest.raises(PassError, match=f"pass 'doing' broke the {side}s of unet: .* instead of "):
         check_io(component(), broken, "doing")
     with pytest.raises(PassError):
-        list(lower(component(), [Doing(lambda *_: broken)], target(), first_number=1, scratch=tmp_path))
+        lower(tmp_path, Doing(lambda *_: broken))
 
 
 @pytest.mark.parametrize(

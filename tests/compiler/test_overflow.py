@@ -14,7 +14,7 @@ import torch
 from diffusers import DDIMScheduler, LDMPipeline, UNet2DModel, VQModel
 
 from ldmc.compiler import overflow
-from ldmc.compiler.overflow import Overflow, cure, find_overflow
+from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
 from tests.checkpoints import read_state, replace_state
 from tests.conftest import Outcome
 
@@ -91,6 +91,26 @@ def test_a_few_values_at_a_time_find_the_same(tmp_path: Path, monkeypatch: pytes
     file = saved(tmp_path, *DOUBLED)
     assert find_overflow("unet", file, [np.full(4, 10000, "float16")]) == Overflow("unet", "block.c/Add")
     assert find_overflow("unet", file, [np.full(4, 8000, "float16")]) is None
+
+
+# ---- graphs that run in order
+
+
+def test_the_first_node_of_a_chain(tmp_path: Path) -> None:
+    """The second graph reads what the first gives, and an input of its own."""
+    kinds = "float16[4] a"
+    files = []
+    for name, body, inputs in [
+        ("first", "a = Add (x, x)\n y = Add (a, a)", "float16[4] x"),
+        ("second", "a = Mul (y, z)\n o = Neg (a)", "float16[4] z, float16[4] y"),
+    ]:
+        (tmp_path / name).mkdir()
+        output = f"float16[4] {'y' if name == 'first' else 'o'}"
+        files.append(saved(tmp_path / name, body, kinds, inputs, output))
+    x, z = np.full(4, 100, "float16"), np.full(4, 200, "float16")
+    assert find_overflow_in_parts("unet", files, {"x": x, "z": z / 2}) is None
+    assert find_overflow_in_parts("unet", files, {"x": x, "z": z}) == Overflow("unet", "block.a/Mul")
+    assert find_overflow_in_parts("unet", files, {"x": x * 200, "z": z}) == Overflow("unet", "block.y/Add")
 
 
 # ---- what to keep

@@ -80,7 +80,7 @@ def test_every_order_of_the_passes_either_fits_or_is_refused() -> None:
     """Whatever is accepted chains form by form from TORCH to what the engine runs."""
     target = load_target("cpu")
     accepted = []
-    for length in range(1, len(TABLE) + 1):
+    for length in range(1, 6):
         for names in itertools.permutations(TABLE, length):
             try:
                 steps = checked_pipeline(",".join(names), target)
@@ -90,7 +90,7 @@ def test_every_order_of_the_passes_either_fits_or_is_refused() -> None:
             form = Form.TORCH
             for step in steps:
                 assert form in step.requires
-                form = step.produces
+                form = step.gives(form)
             assert form in RUNNABLE[target.engine]
     assert {"onnx", "onnx,fold", "fp16,onnx", "fp16,onnx,fold"} <= set(accepted)
 
@@ -108,7 +108,7 @@ def test_every_pass_says_what_it_is(name: str) -> None:
     assert cls.name == name
     assert cls.summary
     assert cls.requires
-    assert isinstance(cls.produces, Form)
+    assert cls.produces is None or isinstance(cls.produces, Form)
     assert str(cls()) == name
 
 

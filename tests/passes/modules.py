@@ -27,7 +27,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ldmc.compiler.lower import lower
+from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Component, Form, Network, TensorSpec
 from ldmc.targets.reader import load_target
@@ -106,8 +106,10 @@ def lowered(component: Component, spec: str, on: Target | None = None) -> Compon
     """`component` after all passes of `spec`, held to frozen inputs and outputs as in a build."""
     steps = [placed.pass_ for placed in parse_pipeline(spec)]
     with tempfile.TemporaryDirectory() as scratch:
-        *_, (last, _) = lower(component, steps, on or target(), first_number=1, scratch=Path(scratch))
-    return last
+        lowering = Lowering(component, on or target(), Path(scratch))
+        for step in steps:
+            lowering.run(step)
+    return lowering.component
 
 
 def run(model: ir.Model | onnx.ModelProto, *arrays: Any) -> list[Any]:

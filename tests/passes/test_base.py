@@ -92,4 +92,4 @@ def test_every_pass_of_the_table_is_complete(name: str) -> None:
 def test_an_unknown_pass_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="unknown pass 'fpl6'") as caught:
         pass_class("fpl6")
-    assert caught.value.fix == f"did you mean 'fp16'? passes are {', '.join(TABLE)}"
+    assert caught.value.fix.startswith("did you mean 'fp16'? passes are ")

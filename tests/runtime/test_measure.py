@@ -12,8 +12,8 @@ def test_a_bench_has_its_documented_keys(shared_bundle):
     result = bench(lambda: load(shared_bundle, threads=1), steps=2, runs=3, warmup=2, seed=1, batch=2, threads=1,
                    on_run=lambda done, of: seen.append((done, of)))
     assert sorted(result) == [
-        "batch", "decode", "denoise", "first_seconds", "load_seconds", "peak_rss_bytes", "private_bytes_after_load",
-        "runs", "steps", "threads", "total", "warmup"]
+        "batch", "decode", "denoise", "first_seconds", "load_seconds", "open_seconds", "peak_rss_bytes",
+        "private_bytes_after_load", "runs", "steps", "threads", "total", "warmup"]
     for phase in ("denoise", "decode", "total"):
         assert sorted(result[phase]) == ["mean_seconds", "min_seconds", "p50_seconds", "p90_seconds", "p99_seconds"]
         assert 0 < result[phase]["min_seconds"] <= result[phase]["p50_seconds"] <= result[phase]["p99_seconds"]
@@ -33,7 +33,7 @@ class _Clock(object):
         if not self.seconds:
             raise KeyboardInterrupt
         taken = self.seconds.pop(0)
-        return None, {"denoise_seconds": taken, "decode_seconds": 1.0, "total_seconds": taken + 1}
+        return None, {"denoise_seconds": taken, "decode_seconds": 1.0, "total_seconds": taken + 1, "open_seconds": 0.25}
 
     def close(self):
         self.closed = True
@@ -45,6 +45,7 @@ def test_warmup_is_left_out_and_gives_the_first():
     assert result["first_seconds"] == 10.0
     assert result["denoise"] == {"p50_seconds": 2.0, "p90_seconds": 2.8, "p99_seconds": 2.98, "min_seconds": 1.0,
                                  "mean_seconds": 2.0}
+    assert result["open_seconds"] == 0.25
     assert clock.closed
 
 
@@ -99,3 +100,23 @@ def test_elsewhere_memory_is_partly_known(monkeypatch):
     monkeypatch.setattr(memory, "_from_status", lambda key: None)
     assert memory.private_bytes() is None
     assert memory.peak_rss_bytes() > 1 << 20
+
+
+def test_a_limit_of_this_processs_own_group_counts(tmp_path, monkeypatch):
+    """A group below the one that is mounted as the root: what a memory-limited run is in."""
+    (tmp_path / "lean").mkdir()
+    (tmp_path / "lean" / "memory.max").write_text(str(3 << 20))
+    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", (str(tmp_path) + "{}/memory.max",))
+    monkeypatch.setattr(memory, "_groups", lambda: ["", "/lean"])
+    assert memory.limit_bytes() == 3 << 20
+
+
+@pytest.mark.parametrize("lines, groups", [
+    (["9:name=systemd:/\n", "4:memory:/box/lean\n", "2:cpu,cpuacct:/other\n", "0::/\n"], ["", "/box/lean"]),
+    (["5:cpu,memory:/a\n"], ["", "/a"]),
+    (["0::/user.slice/lean\n"], ["", "/user.slice/lean"]),
+    ([], [""]),
+])
+def test_groups_of_both_versions(lines, groups):
+    assert memory._memory_groups(lines) == groups

@@ -140,3 +140,37 @@ def _file_entry(root, path):
     relative = path.relative_to(root).as_posix()
     role = "runtime" if relative.startswith("runtime/") else "weights" if relative.endswith(".data") else "graph"
     return {"path": relative, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "role": role}
+
+
+def cut_unet(root, values):
+    """Cuts the unet of a bundle after each of `values` into parts over the same weights file, and returns the folder.
+
+    A value that is read over two cuts, and the inputs, are handed to whoever reads them.
+    """
+    folder = Path(root) / "unet"
+    model = onnx.load(str(folder / "model.onnx"), load_external_data=False)
+    nodes = list(model.graph.node)
+    ends = [next(k for k, node in enumerate(nodes) if value in node.output) + 1 for value in values]
+    known = {v.name: v for v in (*onnx.shape_inference.infer_shapes(model).graph.value_info, *model.graph.input,
+                                 *model.graph.output)}
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    parts = []
+    for number, (start, stop) in enumerate(zip([0, *ends], [*ends, len(nodes)])):
+        own = nodes[start:stop]
+        made = {name for node in own for name in node.output}
+        later = {name for node in nodes[stop:] for name in node.input} | {"output_0"}
+        reads = dict.fromkeys(n for node in own for n in node.input if n not in made and n not in weights)
+        used = [weights[n] for n in dict.fromkeys(n for node in own for n in node.input) if n in weights]
+        gives = [name for node in own for name in node.output if name in later]
+        graph = helper.make_graph(own, "part", [known[n] for n in reads], [known[n] for n in gives], used)
+        part = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+        (folder / ("%d.onnx" % number)).write_bytes(part.SerializeToString())
+        parts.append({"name": "unet.%d" % number, "form": "onnx", "file": "unet/%d.onnx" % number,
+                      "inputs": [_tensor(v) for v in graph.input], "outputs": [_tensor(v) for v in graph.output]})
+    (folder / "model.onnx").unlink()
+    manifest = read_manifest_json(root)
+    manifest["components"]["unet"].update(form="onnx-parts", parts=parts)
+    manifest["files"] = [_file_entry(Path(root), path) for path in sorted(Path(root).rglob("*"))
+                         if path.is_file() and path.name != "manifest.json"]
+    write_manifest(root, manifest)
+    return root

@@ -5,15 +5,21 @@ A backend module has `open_part(manifest, part, options, remarks)`, which gives 
     run(arrays) -> list of arrays      positional, in the manifest's order; shapes and dtypes as the manifest says
     close()                            drops the engine's memory
 
+A module may also have `open_parts(manifest, parts, entry, options, remarks)`: consecutive parts of its form as one such
+object, between which it hands values on itself. `entry` has what they read and give together (`chain.Segment`).
+
 It raises BundleProblem where the engine is missing or refuses the file, and appends to `remarks` (list of str)
 what it could not do but can do without.
 """
 
 import importlib
 
+from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
 
-MODULES = {"onnx": "onnxruntime_cpu", "torchscript": "torchscript"}
+MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt", "torchscript": "torchscript"}
+# A part that says where it runs, beside its form.
+PROVIDERS = {("onnx", "cuda"): "onnxruntime_cuda"}
 
 
 class OpenOptions(object):
@@ -34,12 +40,48 @@ class OpenOptions(object):
 
 
 def open_component(manifest, entry, options, remarks):
-    """Opens one component of a bundle in the engine for its form. Raises BundleProblem for a form without one."""
-    part = entry.parts[0]
-    module = MODULES.get(part.form)
+    """Opens one component of a bundle, each part in the engine for it.
+
+    Raises: BundleProblem for a form without an engine, and for parts that do not fit together.
+    """
+    check_chain(manifest, entry)
+    modules = [_module(manifest, part) for part in entry.parts]
+    links = []
+    try:
+        for start, stop in _runs(modules):
+            segment = Segment(entry, start, stop)
+            links.append((segment, _open_segment(manifest, segment, modules[start], options, remarks)))
+    except BaseException:
+        Chain(entry, links).close()
+        raise
+    return links[0][1] if len(links) == 1 else Chain(entry, links)
+
+
+def _runs(modules):
+    """(start, stop) of the parts that are opened together: consecutive ones of an engine that can; else one alone."""
+    start = 0
+    for stop in range(1, len(modules) + 1):
+        ends = stop == len(modules) or modules[stop] != modules[start]
+        if ends or not hasattr(_backend(modules[start]), "open_parts"):
+            yield start, stop
+            start = stop
+
+
+def _open_segment(manifest, segment, module, options, remarks):
+    backend = _backend(module)
+    if hasattr(backend, "open_parts"):
+        return backend.open_parts(manifest, segment.parts, segment, options, remarks)
+    return backend.open_part(manifest, segment.parts[0], options, remarks)
+
+
+def _backend(module):
+    return importlib.import_module("." + module, __name__)
+
+
+def _module(manifest, part):
+    module = PROVIDERS.get((part.form, part.provider)) or MODULES.get(part.form)
     if module is None:
-        message = "component %s of %s is in form %r; this runtime runs %s" % (
-            entry.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
+        message = "part %s of %s is in form %r; this runtime runs %s" % (
+            part.name, manifest.root, part.form, ", ".join(sorted(MODULES)))
         raise BundleProblem(message, "use the runtime inside the bundle, or upgrade ldmc")
-    backend = importlib.import_module("." + module, __name__)
-    return backend.open_part(manifest, part, options, remarks)
+    return module

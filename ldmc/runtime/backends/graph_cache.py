@@ -4,6 +4,8 @@
     unet/optimized-0123456789abcdef/             named by the key's first 16 digits
         model.onnx  model.onnx.data              as the engine saved them
         key.json                                 the whole key, and size and SHA-256 of both files
+    unet/0.onnx                                  a part, which shares the weights file with others
+    unet/optimized-0-0123456789abcdef/           has a folder of its own
 
 A folder is made under another name and renamed, so it is whole or not there. Who makes one holds a lock
 on the component's folder; who waits for the lock then finds it made.
@@ -13,6 +15,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import uuid
 
@@ -24,17 +27,20 @@ KEY_NAME = "key.json"
 
 
 class GraphCache(object):
-    """The saved graph of one component for one key.
+    """The saved graph of one model file for one key.
 
     Args:
-        folder: the component's folder.
+        model_path: the file as compiled.
         key: JSON-able dict of everything the saved graph depends on.
     """
 
-    def __init__(self, folder, key):
-        self.folder = folder
+    def __init__(self, model_path, key):
+        self.folder = os.path.dirname(model_path)
         self.key = key
-        self.path = os.path.join(folder, PREFIX + sha256_of_text(json.dumps(key, sort_keys=True))[:16])
+        stem = os.path.splitext(os.path.basename(model_path))[0]
+        self._prefix = PREFIX if stem + ".onnx" == MODEL_NAME else "%s%s-" % (PREFIX, stem)
+        digits = sha256_of_text(json.dumps(key, sort_keys=True))[:16]
+        self.path = os.path.join(self.folder, self._prefix + digits)
         self.model_path = os.path.join(self.path, MODEL_NAME)
 
     def is_whole(self, hashes=False):
@@ -96,10 +102,11 @@ class GraphCache(object):
         shutil.rmtree(self.path, ignore_errors=True)
 
     def remove_others(self):
-        """Removes folders of other keys and what dead processes left. Only for the holder of the lock."""
+        """Removes this model's folders of other keys and what dead processes left. Only for the holder of the lock."""
+        own = re.compile(re.escape(self._prefix) + r"[0-9a-f]{16}(\.part-[0-9a-f]+)?$")
         for name in sorted(os.listdir(self.folder)):
             path = os.path.join(self.folder, name)
-            if name.startswith(PREFIX) and path != self.path:
+            if own.match(name) and path != self.path:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _write_key(self, folder):

@@ -24,6 +24,7 @@ EXTERNAL_FROM_BYTES = 1024
 # holds the weights in memory once more (1.25 GiB against 0.3). "Extended" leaves them mapped.
 FAST_LEVEL = "ORT_ENABLE_ALL"
 LEAN_LEVEL = "ORT_ENABLE_EXTENDED"
+# A bundle whose components are loaded one at a time is made for little memory, and gets the lean one.
 FAST_NEEDS = 3  # times the weights, of all memory there is
 QUANTIZED_OPS = frozenset([
     "ConvInteger", "DequantizeLinear", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul",
@@ -67,10 +68,10 @@ class _Opener(object):
         self._entry = entry
         self._wanted = options
         self._model_path = manifest.file_path(entry.file)
-        folder = posixpath.dirname(entry.file)
-        self._files = [f for f in manifest.files if posixpath.dirname(f["path"]) == folder]
-        self._level = _saved_level(sum(f["bytes"] for f in self._files))
-        self._cache = GraphCache(os.path.dirname(self._model_path), self._key())
+        self._files = _files(manifest, entry)
+        self._bytes = sum(f["bytes"] for f in self._files) if entry.weights_bytes is None else entry.weights_bytes
+        self._level = LEAN_LEVEL if manifest.load == "one-at-a-time" else _saved_level(self._bytes)
+        self._cache = GraphCache(self._model_path, self._key())
 
     def open(self, remarks):
         if not self._wanted.cache:
@@ -137,6 +138,7 @@ class _Opener(object):
             options.enable_mem_pattern = False
         else:
             options.enable_cpu_mem_arena = False
+            memory.map_large_blocks()
         if not QUANTIZED_OPS.intersection(self._entry.ops):
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options
@@ -150,7 +152,7 @@ class _Opener(object):
             raise BundleProblem(message, _install_hint(wanted))
 
     def _require_space(self):
-        needed = sum(entry["bytes"] for entry in self._files)
+        needed = self._bytes
         if self._entry.inputs[0].dtype == "float16":
             needed *= 2  # this engine computes in float32, and saves the weights so
         free = shutil.disk_usage(self._cache.folder).free
@@ -164,6 +166,13 @@ class _Opener(object):
             "options": {"level": self._level, "external_from_bytes": EXTERNAL_FROM_BYTES},
             "files": {entry["path"]: entry["sha256"] for entry in self._files},
         }
+
+
+def _files(manifest, entry):
+    """The manifest's lines of the files a part is in: its graph, and the weights beside it that parts share."""
+    folder = posixpath.dirname(entry.file)
+    beside = [f for f in manifest.files if posixpath.dirname(f["path"]) == folder]
+    return [f for f in beside if f["path"] == entry.file or f.get("role") == "weights"]
 
 
 def _saved_level(weights_bytes):

@@ -1,4 +1,7 @@
-"""What people see in the terminal: tables and progress. At 80 columns and in a pipe, too."""
+"""What people see in the terminal: tables and progress. At 80 columns and in a pipe, too.
+
+Here is what builds, runs and lists show; `targets` and `doctor` have a module each.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,11 @@ from rich.table import Table
 
 from ldmc.ir import COMPONENTS
 from ldmc.passes import TABLE, pass_class
-from ldmc.targets.target import Target
+from ldmc.terminal.engines import engine_lines
 
 if TYPE_CHECKING:
-    from ldmc.compiler.driver import BuildResult, Written
+    from ldmc.compiler.driver import BuildResult
+    from ldmc.compiler.job import Written
     from ldmc.compiler.stage import StageRecord
     from ldmc.compiler.verify import VerifyReport
 
@@ -49,6 +53,10 @@ class RichProgress:
         with Progress(*_columns(total), console=self.console, transient=True) as progress:
             task = progress.add_task(title, total=total)
             yield lambda done: progress.advance(task, done)
+
+    def note(self, message: str) -> None:
+        """Something that was decided for the user: one line, wrapped."""
+        self.console.print(escape(message), highlight=False, style="cyan")
 
     def warn(self, message: str) -> None:
         """Something that cannot be missed."""
@@ -143,6 +151,9 @@ def print_bench(result: dict[str, Any], console: Console) -> None:
         f"peak memory {_mib(result['peak_rss_bytes'])} MiB",
         highlight=False,
     )
+    if result["open_seconds"]:
+        seconds = f"{result['open_seconds']:.2f} s of each picture"
+        console.print(f"{seconds} is opening components, which are loaded one at a time", highlight=False)
 
 
 def print_verify(report: VerifyReport, console: Console) -> None:
@@ -191,6 +202,26 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
         gmac = f", {stats['macs'] / 1e9:.4g} GMAC" if stats["macs"] is not None else ""
         counted = f"{stats['nodes']} nodes, {stats['params'] / 1e6:.2f} M parameters, {stats['bytes'] / _MIB:.1f} MiB"
         console.print(f"  {counted}{gmac}", highlight=False)
+        if len(component["parts"]) > 1:
+            console.print(parts_table(component["parts"]))
+        for line in engine_lines(name, manifest):
+            console.print(f"  {line}", highlight=False)
+
+
+def parts_table(parts: list[dict[str, Any]]) -> Table:
+    """The parts of one component in running order: their weights, and what is handed on behind each."""
+    from ldmc.passes.cutting.crossing import crossing_bytes_of
+
+    table = Table(pad_edge=False)
+    for heading in ("part", "form"):
+        table.add_column(heading)
+    for heading in ("weights MiB", "reads", "gives", "crossing MiB"):
+        table.add_column(heading, justify="right")
+    for part, crossing in zip(parts, crossing_bytes_of(parts), strict=True):
+        weights = f"{part['weights_bytes'] / _MIB:.1f}" if "weights_bytes" in part else "-"
+        counts = (str(len(part["inputs"])), str(len(part["outputs"])))
+        table.add_row(part["name"], part["form"], weights, *counts, f"{crossing / _MIB:.2f}")
+    return table
 
 
 def describe_passes() -> list[dict[str, Any]]:
@@ -227,19 +258,3 @@ def print_passes(described: list[dict[str, Any]], console: Console) -> None:
 
 def _default(value: Any) -> str:
     return "[]" if value == () else str(value)
-
-
-def print_targets(found: list[Target], console: Console, *, whole: bool) -> None:
-    """One row per target, or everything about one."""
-    if whole:
-        for key, value in found[0].to_json().items():
-            shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else value
-            shown = ", ".join(shown) if isinstance(shown, list) else shown
-            console.print(f"{key:13} {escape(str(shown))}", highlight=False)
-        return
-    table = Table()
-    for heading in ("target", "what it is", "engine", "default passes (unet)"):
-        table.add_column(heading)
-    for target in found:
-        table.add_row(target.name, target.summary, target.engine, escape(target.pipelines["unet"]))
-    console.print(table)

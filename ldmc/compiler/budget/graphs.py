@@ -1,0 +1,200 @@
+"""The graphs of a request, lowered without weights: what a plan is made from.
+
+    jetson-nano, fp16,onnx,trt   ->   unet: fp16,onnx,fold,groupnorm,opset,partition{parts=2}   2 graphs
+                                      decoder: ...                                                1 graph
+
+The same passes run as in a build, and the same are put between them (`compiler.fit`), up to the first that needs
+weights or a device. Each component is lowered in a process of its own where the system can fork: tracing keeps one core
+busy, and boards and laptops have two or more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import signal
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from ldmc.compiler.fit import Fitting
+from ldmc.compiler.frontend import ModelRequest, open_model, read_program
+from ldmc.compiler.graph import states_all_shapes, summarise
+from ldmc.compiler.lower import Lowering
+from ldmc.compiler.pipeline import checked_pipeline
+from ldmc.compiler.spec import format_pipeline
+from ldmc.compiler.stage import Snapshot, StageRecord, snapshot
+from ldmc.compiler.summary import GraphSummary
+from ldmc.errors import BudgetError, LdmcError, PassError
+from ldmc.ir import COMPONENTS, Component, Form, Stats
+from ldmc.passes.base import Pass
+from ldmc.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """One component as its engine gets it.
+
+    spec: the passes asked for, with what was put between them. whole: its graph before it was cut into parts.
+    parts: the graphs that run, in order. insertions: what was put between, and why, one line each.
+    """
+
+    name: str
+    spec: str
+    whole: GraphSummary
+    parts: tuple[GraphSummary, ...]
+    insertions: tuple[str, ...] = ()
+
+
+def part_graphs(component: Component) -> tuple[GraphSummary, ...]:
+    """The graphs of an ONNX, PARTS or ENGINE component, in running order.
+
+    Raises:
+        PassError: the component is in a form that has none.
+    """
+    if component.form is Form.ENGINE:
+        return part_graphs(component.payload.source)
+    if component.form is Form.PARTS:
+        return tuple(summarise(part.payload) for part in component.payload.parts)
+    if component.form is not Form.ONNX:
+        raise PassError(
+            f"{component.name}: memory is planned from ONNX graphs, this is in {component.form} form",
+            fix="plan a pipeline with onnx in it",
+        )
+    return (summarise(component.payload),)
+
+
+def lower_request(
+    model: ModelRequest, passes: str | None, target: Target, *, strict: bool = False
+) -> tuple[Lowered, ...]:
+    """Lower every component of `model` for `target`, as a build would, without reading a weight.
+
+    passes: one spec for all components, or None for the target's. strict: put nothing between them.
+
+    Raises:
+        LdmcError: as a build does before it reads weights.
+    """
+    specs = target.pipelines if passes is None else dict.fromkeys(COMPONENTS, passes)
+    pipelines = {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
+    seeded = replace(
+        model, random_seed=model.random_seed or 0, require_weights=False
+    )  # no weight is looked for
+    program = read_program(open_model(seeded, _unheard), seeded)
+    jobs = [_Job(c, pipelines[c.name], target, strict) for c in program.components]
+    gc.collect()
+    gc.freeze()  # what was imported is never garbage, and forked processes share it
+    try:
+        return _run_all(jobs)
+    finally:
+        gc.unfreeze()
+
+
+def _unheard(_: str) -> None:
+    """A plan is the same for placeholder weights."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One component to lower."""
+
+    component: Component
+    steps: list[Pass]
+    target: Target
+    strict: bool
+
+    def run(self) -> Lowered:
+        was_collecting = gc.isenabled()
+        gc.disable()  # as in a build: what tracing makes lives to its end
+        try:
+            with tempfile.TemporaryDirectory(prefix="ldmc-plan-") as scratch:
+                return self._lower(Path(scratch))
+        finally:
+            if was_collecting:
+                gc.enable()
+
+    def _lower(self, scratch: Path) -> Lowered:
+        lowering = Lowering(self.component, self.target, scratch, _look)
+        fitting = Fitting(lowering, list(self.steps), _advance)
+        fitting.lower_to_target(strict=self.strict)
+        whole = part_graphs(lowering.component)[0] if lowering.component.form is Form.ONNX else None
+        if not self.strict:
+            with contextlib.suppress(BudgetError):  # then the plan says so, with figures
+                fitting.partition_to_fit()
+        while fitting.waiting and fitting.waiting[0].produces is not Form.ENGINE:
+            fitting.advance()
+        parts = part_graphs(lowering.component)
+        insertions = tuple(str(insertion) for insertion in fitting.insertions)
+        spec = format_pipeline([*lowering.done, *fitting.waiting])
+        return Lowered(self.component.name, spec, whole or parts[0], parts, insertions)
+
+
+def _look(component: Component) -> Snapshot:
+    """As a build looks, but not at graphs of which shapes would have to be inferred: no plan is made from those."""
+    if component.form is Form.ONNX and not states_all_shapes(component.payload.graph):
+        return Snapshot(component.form, Stats(0, {}, 0, 0), None)
+    return snapshot(component)
+
+
+def _advance(lowering: Lowering, step: Pass) -> StageRecord:
+    return lowering.run(step)
+
+
+def _run_all(jobs: Sequence[_Job]) -> tuple[Lowered, ...]:
+    """Run the jobs at one time: the first here, each other one in a process forked from this."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return tuple(job.run() for job in jobs)
+    first, *others = jobs
+    children = [_Child(job) for job in others]
+    try:
+        return (first.run(), *(child.result() for child in children))
+    finally:
+        for child in children:
+            child.end()
+
+
+class _Child:
+    """A job in a forked process. Its component is never pickled, only what comes of it."""
+
+    def __init__(self, job: _Job) -> None:
+        context = multiprocessing.get_context("fork")
+        self._name = job.component.name
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_send_result, args=(job, sender), daemon=True)
+        self._process.start()
+        sender.close()
+
+    def result(self) -> Lowered:
+        """What the job gave.
+
+        Raises:
+            PassError: what the job failed with.
+        """
+        try:
+            lowered, message, fix = self._receiver.recv()
+        except EOFError as error:
+            self._process.join()
+            raise PassError(
+                f"{self._name}: the process that lowered it ended with {self._process.exitcode}"
+            ) from error
+        if lowered is None:
+            raise PassError(message, fix=fix)
+        assert isinstance(lowered, Lowered)
+        return lowered
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join()
+        self._receiver.close()
+
+
+def _send_result(job: _Job, sender: Connection) -> None:
+    """The forked process: lower, send, end. Signals end it: the parent is the one that cleans up."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        sender.send((job.run(), "", ""))
+    except LdmcError as error:
+        sender.send((None, error.message, error.fix))

@@ -1,0 +1,146 @@
+"""Fitting a pipeline to its target: what was asked for stays, in its order; what the target needs is put between.
+
+    asked      fp16,onnx,trt
+    expanded   fp16,onnx,fold,groupnorm{form=primitive},opset{to=13},partition{parts=4},trt
+
+Two things are fitted, both from the graph and without a weight: what the target's parser reads (repairs, each named
+by the finding of `check` that it mends), then what its memory holds (the smallest partition). `--strict` inserts
+nothing and refuses instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ldmc.compiler.lower import Lowering
+from ldmc.compiler.spec import parse_pass
+from ldmc.compiler.stage import StageRecord
+from ldmc.errors import PassError
+from ldmc.ir import Chain, Form
+from ldmc.passes.base import Context, Pass
+from ldmc.passes.check import Finding, findings, repairs
+from ldmc.passes.partition import Partition
+from ldmc.targets.builder_memory import build_peak_bytes
+from ldmc.targets.target import MIB
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """A pass that was not asked for. spec: the pass. reason: what it mends, with numbers."""
+
+    component: str
+    spec: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.component}: inserted {self.spec}: {self.reason}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As printed by `ldmc build --json`."""
+        return {"component": self.component, "spec": self.spec, "reason": self.reason}
+
+
+@dataclass
+class Fitting:
+    """One component, its passes that are still to run, and what was put between them.
+
+    run: applies one pass to `lowering` (the driver's, which shows progress).
+    """
+
+    lowering: Lowering
+    waiting: list[Pass]
+    run: Callable[[Lowering, Pass], StageRecord]
+    insertions: list[Insertion] = field(default_factory=list)
+
+    def lower_to_target(self, *, strict: bool) -> None:
+        """Run the passes up to the first that faces the target, then repairs until its parser takes the graph.
+
+        Raises:
+            PassError: the parser would reject the graph, and nothing mends it or `strict` forbids mending it.
+        """
+        while self.waiting and not self.waiting[0].faces_target:
+            self.advance()
+        if self.lowering.component.form is not Form.ONNX:
+            return
+        while found := findings(self.lowering.component.payload, self.lowering.target):
+            if strict:
+                raise self._refusal(found, "--strict inserts nothing")
+            repair = self._next_repair(found)
+            if repair is None:
+                raise self._refusal(found, "no pass mends it")
+            self.insert(*repair)
+
+    def partition_to_fit(self) -> None:
+        """Cut the network into as many parts as it takes to build their engines on the device, one at a time.
+
+        Nothing is cut that fits whole, that was cut as it was asked for, that is built elsewhere, or that fits in no
+        number of parts: the plan then says so, with figures.
+        """
+        lowering, target = self.lowering, self.lowering.target
+        on_device = any(step.name in target.device_passes for step in self.waiting)
+        if not on_device or target.memory is None or lowering.component.form is not Form.ONNX:
+            return
+        if any(step.name == Partition.name for step in self.waiting):
+            return
+        stats = lowering.records[-1].after.stats
+        whole_bytes = build_peak_bytes(stats.bytes, stats.peak_activation_bytes or 0, target)
+        if whole_bytes <= target.memory.budget_bytes:
+            return
+        if parts := _fewest_parts(lowering):
+            reason = (
+                f"building its engine whole takes up to {whole_bytes / MIB:.0f} MiB, "
+                f"{target.name} has {target.memory.budget_bytes / MIB:.0f} MiB"
+            )
+            self.insert(f"partition{{parts={parts}}}", reason)
+
+    def advance(self) -> None:
+        """Run the next pass that was asked for."""
+        self.run(self.lowering, self.waiting[0])
+        del self.waiting[0]
+
+    def advance_while(self, wanted: Callable[[Pass], bool]) -> None:
+        """Run the next passes that were asked for, as long as they are `wanted`."""
+        while self.waiting and wanted(self.waiting[0]):
+            self.advance()
+
+    def insert(self, spec: str, reason: str) -> None:
+        """Run a pass that was not asked for."""
+        self.run(self.lowering, parse_pass(spec))
+        self.insertions.append(Insertion(self.lowering.component.name, spec, reason))
+
+    def _next_repair(self, found: list[Finding]) -> tuple[str, str] | None:
+        """The first repair that has not been made, and what it mends; None where none is left."""
+        tried = {insertion.spec for insertion in self.insertions}
+        for spec in repairs(found):
+            if spec not in tried:
+                mended = [finding for finding in found if finding.repair == spec]
+                more = f" (and {len(mended) - 1} more)" if len(mended) > 1 else ""
+                return spec, f"{mended[0].sentence}{more}"
+        return None
+
+    def _refusal(self, found: list[Finding], why: str) -> PassError:
+        lowering, specs = self.lowering, repairs(found)
+        rules = ", ".join(
+            f"{rule} ({count})" for rule, count in Counter(f.rule for f in found).most_common(5)
+        )
+        place = f"{found[0].node}: " if found[0].node else ""
+        return PassError(
+            f"{lowering.component.name}: target {lowering.target.name!r} would reject the graph, {why}; "
+            f"{len(found)} findings: {rules}; the first: {place}{found[0].sentence}",
+            fix=f"add {','.join(specs)} where the graph is whole"
+            if specs
+            else "change the model or the target",
+        )
+
+
+def _fewest_parts(lowering: Lowering) -> int:
+    """Into how many parts to cut: as few as leave memory to spare, else as few as fit at all; 0 where none do."""
+    for cut in (Partition(), Partition(spare_mib=0)):
+        with contextlib.suppress(PassError):
+            chain: Chain = cut.run(lowering.component, Context(lowering.target)).payload
+            return len(chain.parts)
+    return 0

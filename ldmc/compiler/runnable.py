@@ -1,0 +1,36 @@
+"""Opening a bundle that is to be verified: its engines where they run, else the graphs that they are built from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ldmc.errors import BundleError
+from ldmc.runtime import BundleProblem, load
+from ldmc.runtime.manifest import Manifest
+
+_GRAPHS_ONLY = "the engines do not run here, so the ONNX graphs that they are built from were compared, on this CPU"
+
+
+def open_here(bundle: Path, manifest: Manifest, cache: bool) -> Any:
+    """The bundle's pipeline, whose files were checked; `remarks` says where graphs stand for engines.
+
+    Raises:
+        BundleError: its engines do not run on this machine, and it does not carry their graphs.
+        BundleProblem: anything else that is wrong.
+    """
+    try:
+        return load(str(bundle), cache=cache)
+    except BundleProblem as problem:
+        if all(component.form != "engine" for component in manifest.components.values()):
+            raise
+        try:
+            pipeline = load(str(bundle), cache=cache, sources=True)
+        except BundleProblem:
+            raise BundleError(
+                f"{len(manifest.files)} files have the size and SHA-256 of the manifest, "
+                f"but outputs cannot be compared here: {problem.message}",
+                fix=problem.fix,
+            ) from problem
+        pipeline.remarks.append(_GRAPHS_ONLY)
+        return pipeline
