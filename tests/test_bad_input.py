@@ -135,7 +135,7 @@ BUILDS: dict[str, Bad] = {
         "did you mean unet/mid_block",
     ),
     "an option out of range": Bad(
-        nothing, ("--passes", "onnx{opset=7}"), 2, ("opset=7: the exporter writes opset 18 to 23",), "",
+        nothing, ("--passes", "onnx{opset=7}"), 2, ("opset=7: the exporters write opset 9 to 23",), "",
     ),
     "truncated weights": Bad(
         lambda work: truncate(work / UNET_WEIGHTS), (), 1,
@@ -278,16 +278,19 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", str(one)], check=True)
 
 
-def test_a_disk_too_small_for_the_weights(ldmc: Run, work: Path, mount: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(
+    ("passes", "file"), [("onnx", "unet/model.onnx.data"), ("torchscript", "unet/model.ts")]
+)
+def test_a_disk_too_small_for_the_weights(
+    passes: str, file: str, ldmc: Run, work: Path, mount: Callable[[str], Path]
+) -> None:
     disk = mount("size=1m")
     (disk / "precious").write_text("x")
     before = listing(disk)
     done = ldmc(
-        "build", "--target", "cpu", "--model", "model", "--passes", "onnx", "-o", disk / "x.ldmc", "--json"
+        "build", "--target", "cpu", "--model", "model", "--passes", passes, "-o", disk / "x.ldmc", "--json"
     )
-    check(
-        done, 1, ("unet/model.onnx needs ", f"{disk} has ", "MiB free"), "free some space, or write elsewhere"
-    )
+    check(done, 1, (f"{file} needs ", "its disk has ", "MiB free"), "free some space, or write elsewhere")
     assert listing(disk) == before
 
 
@@ -334,7 +337,7 @@ def test_a_folder_that_may_not_be_written(ldmc: Run, work: Path, mount: Callable
 
 @pytest.mark.parametrize(
     ("kind", "moment", "replacing"),
-    [(signal.SIGINT, ".x.ldmc.tmp-*", False), (signal.SIGTERM, ".x.ldmc.tmp-*/reports/01-onnx.json", True)],
+    [(signal.SIGINT, ".x.ldmc.tmp-*", False), (signal.SIGTERM, ".x.ldmc.tmp-*/reports/unet/01-onnx.json", True)],
     ids=["Ctrl-C at the start of a new one", "SIGTERM on the way to replacing one"],
 )
 def test_an_interrupted_build_is_exit_130_and_leaves_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -78,9 +79,10 @@ def test_build_json(ldmc: Run, tiny_model: Path, tmp_path: Path, monkeypatch: py
 
     made = tmp_path / "tiny-ldm.cpu.ldmc"
     manifest = json.loads((made / "manifest.json").read_text())
-    for number, name in enumerate(("onnx", "fold", "onnx", "fold"), 1):
-        assert (made / "reports" / f"{number:02d}-{name}.json").is_file()
-        assert (made / "intermediate" / f"{number:02d}-{name}" / "model.onnx").is_file()
+    for component, stage in itertools.product(("unet", "decoder"), ("01-onnx", "02-fold")):
+        assert (made / "reports" / component / f"{stage}.json").is_file()
+        assert (made / "intermediate" / component / stage / "model.onnx").is_file()
+    assert json.loads((made / "reports" / "memory.json").read_text()) == answer["plan"]
     assert {entry["role"] for entry in manifest["files"]} == {
         "graph",
         "weights",
@@ -478,7 +480,7 @@ def test_help_lists_every_command(ldmc: Run) -> None:
     assert done.code == 0
     for command in COMMANDS:
         assert f"  {command} " in done.out
-    assert COMMANDS == ["bench", "build", "diff", "doctor", "inspect", "passes", "run", "targets", "verify"]
+    assert COMMANDS == ["bench", "build", "diff", "doctor", "inspect", "passes", "plan", "run", "targets", "verify"]
 
 
 def test_alone_it_shows_its_help(ldmc: Run) -> None:

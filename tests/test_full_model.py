@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ldmc.artifacts import graphs
+from ldmc.compiler.frontend import ModelRequest, open_model, read_program
+from ldmc.compiler.lower import Lowering
+from ldmc.ir import Chain, Component
+from ldmc.passes.fold import Fold
+from ldmc.passes.onnx import Onnx
+from ldmc.passes.partition import Partition
+from ldmc.targets.reader import load_target
 from tests.memory_limit import NoCgroup, memory_limit
 
 pytestmark = pytest.mark.full
 GIB = 2**30
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 # Figure 3 of the reference project, after simplification, without the Casts of its autocast export; and why ours
 # differs where it does. Explained row by row in the README.
@@ -70,9 +81,7 @@ def test_compiles_inside_one_gib(full_build: FullBuild) -> None:
 
 def test_every_stage_reports_its_own_peak(full_build: FullBuild) -> None:
     stages = full_build.result["stages"]
-    assert [stage["stage"] for stage in stages] == [
-        "01-fp16", "02-onnx", "03-fold", "04-fp16", "05-onnx", "06-fold",
-    ]  # fmt: skip
+    assert [stage["stage"] for stage in stages] == ["01-fp16", "02-onnx", "03-fold"] * 2
     for stage in stages:
         assert 0 < stage["peak_rss_bytes"] <= full_build.result["peak_rss_bytes"]
         assert stage["seconds"] > 0
@@ -126,3 +135,91 @@ def test_weights_of_the_fp32_model_stay_mapped(tmp_path: Path) -> None:
         private, remarks = output.split(maxsplit=1)
         assert int(private) < 150 * 2**20
         assert remarks.strip() == "the weights are random placeholders: every picture is noise"
+
+
+# The reference project's app on the phone took 2379 MB; 35% less is promised.
+ANDROID_MB = 2379 * 0.65
+ANDROID_LIMIT_MIB = 1400
+
+DRAW = """
+import sys
+from ldmc.runtime import load, memory
+with load(sys.argv[1]) as pipeline:
+    pipeline.generate(steps=2)
+    print(memory.peak_rss_bytes(), *pipeline.remarks)
+"""
+
+
+def _forget(bundle: Path) -> None:
+    """Out of the file cache, so that reading a file again is charged to who reads it."""
+    for file in bundle.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as stream:
+                os.fsync(stream.fileno())
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def test_android_draws_in_little_memory(tmp_path: Path) -> None:
+    """The whole fp32 model, one component at a time, under a hard limit: from the first load, which optimises, on."""
+    bundle = tmp_path / "full.android.ldmc"
+    build = f"build --target android --random-weights -o {bundle}"
+    subprocess.run([sys.executable, "-m", "ldmc", *build.split()], check=True, capture_output=True)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["load"] == "one-at-a-time"
+    assert manifest["pipeline"] == {"unet": "onnx,fold", "decoder": "onnx,fold"}
+    command = [sys.executable, "-c", DRAW, str(bundle)]
+    for _ in range(2):
+        _forget(bundle)
+        try:
+            with memory_limit(ANDROID_LIMIT_MIB * 2**20) as limit:
+                done = limit.run(command, REPOSITORY)
+        except NoCgroup as error:
+            pytest.skip(f"{error} (needs root and a writable /sys/fs/cgroup)")
+        assert done.returncode == 0, f"exit {done.returncode} (a kill is -9): {done.stderr[-2000:]}"
+        peak, remarks = done.stdout.split(maxsplit=1)
+        assert int(peak) / 1e6 < ANDROID_MB
+        assert remarks.strip() == "the weights are random placeholders: every picture is noise"
+
+
+def test_the_whole_unet_in_parts_gives_the_same_bits(tmp_path: Path) -> None:
+    """Every part and every finer part, on ONNX Runtime without optimisation, over one weights file."""
+    network, paths = _cut_unet(tmp_path)
+    feeds = {"input_0": np.random.RandomState(0).standard_normal((1, 3, 64, 64)).astype(np.float32)}
+    feeds["input_1"] = np.array([500])
+    expected = _run_in_order(paths[:1], feeds)
+    assert np.isfinite(expected).all() and expected.std() > 0
+    assert [len(part) for part in network.payload.finer] == [2, 2, 2, 2]
+    np.testing.assert_array_equal(_run_in_order(paths[1:5], feeds), expected)
+    np.testing.assert_array_equal(_run_in_order(paths[5:], feeds), expected)
+
+
+def _cut_unet(folder: Path) -> tuple[Component, list[Path]]:
+    """The UNet in four parts; files: the whole, the parts, the finer parts."""
+    request = ModelRequest(None, 0)
+    program = read_program(open_model(request, lambda _: None), request)
+    (folder / "scratch").mkdir()
+    lowering = Lowering(program.components[0], load_target("jetson-nano"), folder / "scratch")
+    for step in (Onnx(), Fold()):
+        lowering.run(step)
+    whole = lowering.component
+    lowering.run(Partition(parts=4))
+    chain: Chain = lowering.component.payload
+    models = [part.payload for part in (whole, *chain.parts, *(part for finer in chain.finer for part in finer))]
+    stored = graphs.store(models, folder, "weights.data", lambda _: None)
+    paths = [folder / f"{number}.onnx" for number in range(len(models))]
+    for model, path in zip(models, paths):
+        graphs.save(model, stored, path)
+    return lowering.component, paths
+
+
+def _run_in_order(paths: list[Path], feeds: dict[str, Any]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    values = dict(feeds)
+    for path in paths:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [value.name for value in session.get_outputs()]
+        values.update(zip(names, session.run(names, {v.name: values[v.name] for v in session.get_inputs()})))
+    return values["output_0"]

@@ -20,9 +20,7 @@ FLAGS = ("--passes", "fp16,onnx,fold,partition{parts=3}", "--keep-intermediates"
 def built(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model in three parts."""
     bundle = tmp_path_factory.mktemp("partitioned") / "cut.cpu.ldmc"
-    with pytest.raises(SystemExit) as ended:
-        main(["build", "--target", "cpu", "--model", str(tiny_model), *FLAGS, "-o", str(bundle)])
-    assert ended.value.code in (0, None)
+    main(["build", "--target", "cpu", "--model", str(tiny_model), *FLAGS, "-o", str(bundle)])
     return bundle
 
 
@@ -44,19 +42,26 @@ def test_the_manifest_says_what_each_part_reads_and_gives(built: Path) -> None:
 
 
 def test_parts_share_one_weights_file_that_holds_each_weight_once(built: Path) -> None:
-    sizes = {file["path"]: file["bytes"] for file in manifest_of(built)["files"]}
+    manifest = manifest_of(built)
+    sizes = {file["path"]: file["bytes"] for file in manifest["files"]}
     assert {path for path in sizes if path.startswith("unet/")} == {
         "unet/0.onnx", "unet/1.onnx", "unet/2.onnx", "unet/model.onnx.data",
     }  # fmt: skip
-    folded = next(path for path in sizes if path.startswith("intermediate/") and path.endswith("unet-03-fold/model.onnx.data"))
-    assert sizes["unet/model.onnx.data"] == sizes[folded]
-    cut = {Path(path).name for path in sizes if "partition/" in path and "unet" in path and path.endswith(".onnx")}
-    assert cut == {"0.onnx", "1.onnx", "2.onnx"}
+    stages = {
+        s["pass"].partition("{")[0]: Path(s["report"]).stem
+        for s in manifest["stages"]
+        if s["component"] == "unet"
+    }
+    whole = sizes[f"intermediate/unet/{stages['fold']}/model.onnx.data"]
+    assert abs(sizes["unet/model.onnx.data"] - whole) < 16 * 4096  # pages between tensors that stand in another order
+    assert {f"intermediate/unet/{stages['partition']}/{k}.onnx" for k in range(3)} <= sizes.keys()
 
 
 def test_the_report_shows_every_value_of_every_cut(built: Path) -> None:
     manifest = manifest_of(built)
-    stage = next(s for s in manifest["stages"] if s["component"] == "unet" and s["pass"].startswith("partition"))
+    stage = next(
+        s for s in manifest["stages"] if s["component"] == "unet" and s["pass"].startswith("partition")
+    )
     report = json.loads((built / stage["report"]).read_text())
     assert [part["name"] for part in report["parts"]] == ["unet.0", "unet.1", "unet.2"]
     for part, entry in zip(report["parts"][:-1], manifest["components"]["unet"]["parts"]):
@@ -98,17 +103,15 @@ def test_it_agrees_with_pytorch(ldmc: Run, built: Path) -> None:
     assert done.json["components"]["unet"]["snr_db"] > 40
 
 
-def test_an_overflow_in_a_later_part_is_found_and_cured(
-    ldmc: Run, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_an_overflow_in_a_later_part_is_found_and_cured(ldmc: Run, tiny_model: Path, tmp_path: Path) -> None:
     """The network is compiled again whole: cutting changes no value."""
     from tests.checkpoints import copy_model, read_state, replace_state
 
     model = copy_model(tiny_model, tmp_path / "model")
-    state = read_state(model, "unet")
+    state = read_state(model / "unet")
     state["up_blocks.1.resnets.0.conv1.bias"].fill_(60000.0)
     state["up_blocks.1.resnets.0.time_emb_proj.bias"].fill_(60000.0)
-    replace_state(model, "unet", state)
+    replace_state(model / "unet", state)
     done = ldmc(
         "build", "--target", "cpu", "--model", model, "--passes", "fp16,onnx,fold,partition{parts=2}",
         "-o", tmp_path / "hot.ldmc", "--verify",

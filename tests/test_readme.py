@@ -34,7 +34,7 @@ def run(command: str, folder: Path) -> None:
 
 def test_every_command_is_shown() -> None:
     shown = {shlex.split(command)[0] for command in COMMANDS}
-    assert shown == {"build", "run", "bench", "verify", "inspect", "diff", "passes", "targets"}
+    assert shown == {"build", "run", "bench", "verify", "inspect", "diff", "passes", "targets", "plan", "doctor"}
 
 
 def test_the_commands_run(workplace: Path) -> None:

@@ -94,11 +94,18 @@ class BundleWriter:
                 self._roles[relative] = role
         self._roles[data] = "weights" if role == "graph" else role
 
-    def add_file(self, relative: str, role: str, save: Callable[[Path], None]) -> None:
-        """A file that `save` writes to the path it is given."""
+    def add_file(
+        self, relative: str, role: str, save: Callable[[Path], None], needed_bytes: int = 0
+    ) -> None:
+        """A file that `save` writes to the path it is given, at least `needed_bytes` large.
+
+        Raises:
+            BundleError: the disk is too small or full.
+        """
         file = self.folder / relative
         with writing(self.path):
             file.parent.mkdir(parents=True, exist_ok=True)
+            graphs.require_space(file, needed_bytes)
             save(file)
         self._roles[relative] = role
 

@@ -32,13 +32,7 @@ def store(
     from onnx_ir.external_data import convert_tensors_to_external
 
     tensors = _large_weights(models)
-    needed = sum(tensor.nbytes for tensor in tensors)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise BundleError(
-            f"{folder.name}/{name} needs {needed / 2**20:.0f} MiB, its disk has {free / 2**20:.0f} MiB free",
-            fix="free some space, or write elsewhere with -o",
-        )
+    require_space(folder / name, sum(tensor.nbytes for tensor in tensors))
     if not tensors:
         return {}
     written = convert_tensors_to_external(
@@ -52,6 +46,21 @@ def store(
         callback=lambda tensor, _: advance(tensor.nbytes),
     )
     return {id(tensor): where for tensor, where in zip(tensors, written, strict=True)}
+
+
+def require_space(file: Path, needed_bytes: int) -> None:
+    """Refuse to begin a file that its disk cannot hold.
+
+    Raises:
+        BundleError: the disk is too small.
+    """
+    free = shutil.disk_usage(file.parent).free
+    if needed_bytes > free:
+        raise BundleError(
+            f"{file.parent.name}/{file.name} needs {needed_bytes / 2**20:.0f} MiB, "
+            f"its disk has {free / 2**20:.0f} MiB free",
+            fix="free some space, or write elsewhere with -o",
+        )
 
 
 def save(model: ir.Model, stored: Mapping[int, ir.ExternalTensor], file: Path) -> None:

@@ -40,6 +40,9 @@ def weight_bytes(component: Component) -> int:
     if component.form is Form.ENGINE:
         engines: Engines = component.payload
         return sum(file.stat().st_size for file in engines.files) or weight_bytes(engines.source)
+    if component.form is Form.TORCHSCRIPT:
+        parameters = component.payload.network.module.parameters()
+        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     seen: dict[int, int] = {}
     for part in _graphs(component):
         for value in part.payload.graph.initializers.values():
@@ -51,7 +54,7 @@ def weight_bytes(component: Component) -> int:
 def write(component: Component, bundle: BundleWriter, advance: Advance) -> list[dict[str, Any]]:
     """Write `component`; its parts as the manifest lists them."""
     if component.form is Form.TORCHSCRIPT:
-        return [_write_script(component, bundle)]
+        return [_write_script(component, bundle, advance)]
     if component.form is Form.ENGINE:
         return _write_engines(component, bundle, advance)
     return _write_graphs(component, bundle, advance)
@@ -129,9 +132,11 @@ def _write_graphs(component: Component, bundle: BundleWriter, advance: Advance) 
     return [_part_entry(part, "onnx", _graph_path(component, part)) for part in _parts(component)]
 
 
-def _write_script(component: Component, bundle: BundleWriter) -> dict[str, Any]:
+def _write_script(component: Component, bundle: BundleWriter, advance: Advance) -> dict[str, Any]:
     relative = f"{component.name}/model.ts"
-    bundle.add_file(relative, "graph", lambda path: component.payload.module.save(str(path)))
+    size = weight_bytes(component)
+    bundle.add_file(relative, "graph", lambda path: component.payload.module.save(str(path)), size)
+    advance(size)
     return _part_entry(component, "torchscript", relative)
 
 
@@ -187,8 +192,6 @@ def _finer(component: Component) -> dict[str, tuple[Component, ...]]:
 
 def _graphs(component: Component) -> Iterable[Component]:
     """Every ONNX graph that is written for `component`."""
-    if component.form is Form.TORCHSCRIPT:
-        return ()
     return (*_parts(component), *(part for parts in _finer(component).values() for part in parts))
 
 

@@ -138,7 +138,7 @@ class Fitting:
 
 
 def _fewest_parts(lowering: Lowering) -> int:
-    """Into how many parts to cut: as few as leave memory to spare, or, where none do, as fit at all; 0 where none do."""
+    """Into how many parts to cut: as few as leave memory to spare, else as few as fit at all; 0 where none do."""
     for cut in (Partition(), Partition(spare_mib=0)):
         with contextlib.suppress(PassError):
             chain: Chain = cut.run(lowering.component, Context(lowering.target)).payload

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldmc.artifacts.bundle import BundleWriter
 from ldmc.compiler import emit
+from ldmc.compiler.budget.chart import chart_svg
 from ldmc.compiler.budget.graphs import part_graphs
 from ldmc.compiler.budget.plan import Plan, plan
 from ldmc.compiler.fit import Fitting
@@ -91,7 +92,7 @@ class Job:
         for fitting in self.fittings:
             fitting.advance_while(lambda step: step.name in ("check", "partition"))
         lowerings = [fitting.lowering for fitting in self.fittings]
-        if any(lowering.component.form not in _PLANNED for lowering in lowerings):
+        if not all(lowering.component.form in _PLANNED for lowering in lowerings) or not lowerings:
             return  # TorchScript tells nothing of the size of what it computes
         graphs = {lowering.component.name: part_graphs(lowering.component) for lowering in lowerings}
         specs = {
@@ -100,6 +101,8 @@ class Job:
         }
         self.plan = plan(self.target, graphs, specs)
         self.bundle.add_json(self.plan.to_json(), "reports/memory.json", "report")
+        chart = chart_svg(self.plan)
+        self.bundle.add_file("reports/memory.svg", "report", lambda file: _write_text(file, chart))
         if self.plan.fits:
             return
         if not self.request.allow_over_budget:
@@ -144,8 +147,8 @@ class Job:
             for original, lowering in zip(self.program.components, lowerings, strict=True)
             if any(step["component"] == original.name for step in self.pending)
         }
-        dtype = lowerings[0].component.inputs[0].dtype
-        finish = finish_section(self.target, self.pending, references, dtype)
+        dtypes = [lowering.component.inputs[0].dtype for lowering in lowerings]
+        finish = finish_section(self.target, self.pending, references, dtypes)
         return manifest(self.program, self.target, lowerings, self.entries, finish)
 
     def reference(self, original: Component, lowered: Component) -> str:
@@ -161,3 +164,7 @@ class Job:
         with self.progress.stage(f"{original.name}: reference outputs", None):
             self.bundle.add_file(relative, "reference", save)
         return relative
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")

@@ -27,6 +27,10 @@ _TOOLS = (
     "tensorrt-rtx",
     "tensorrt",
 )
+# What every bundle needs, whatever runs it; and what a part in TorchScript needs instead of the target's engine.
+_ALWAYS = ("numpy",)
+# Scripts were seen to run with PyTorch 1.10; fused attention came with 2.0.
+_TORCH, _FUSED_TORCH, _FUSED = ">=1.10", ">=2.0", "aten::scaled_dot_product_attention"
 # What the outputs of engines that the device builds must reach there, against PyTorch in fp32.
 NEEDED_SNR_DB = {"float32": 60.0, "float16": 30.0}
 
@@ -42,7 +46,7 @@ def manifest(
 
     entries: component -> its section. finish: see `finish_section`.
     """
-    packages = {name: version for name, version in target.requirements.items() if name != "python"}
+    packages = _packages(target.requirements, entries)
     lowerings = list(lowerings)
     return {
         "name": program.name,
@@ -60,11 +64,11 @@ def manifest(
 
 
 def finish_section(
-    target: Target, steps: list[dict[str, Any]], references: Mapping[str, str], dtype: str
+    target: Target, steps: list[dict[str, Any]], references: Mapping[str, str], dtypes: list[str]
 ) -> dict[str, Any]:
     """What is left to do on the device, and what device that must be; empty where nothing is.
 
-    references: component -> file with its inputs and eager outputs. dtype: of the components' inputs.
+    references: component -> file with its inputs and eager outputs. dtypes: of the components' latents.
     """
     if not steps:
         return {}
@@ -77,9 +81,23 @@ def finish_section(
         },
         "libraries_bytes": target.memory.libraries_bytes if target.memory else 0,
         "reference": dict(references),
-        "needed_snr_db": NEEDED_SNR_DB[dtype],
+        "needed_snr_db": min(NEEDED_SNR_DB[dtype] for dtype in dtypes),
         "steps": steps,
     }
+
+
+def _packages(requirements: Mapping[str, str], entries: Mapping[str, Any]) -> dict[str, str]:
+    """Packages a device needs for the components `entries`: those of the target, and torch where a part is a script.
+
+    requirements: of the target. Its engine is left out where no part runs on it.
+    """
+    forms = {part["form"] for entry in entries.values() for part in entry["parts"]}
+    engine = forms != {"torchscript"}
+    needed = {name: v for name, v in requirements.items() if name in _ALWAYS or (engine and name != "python")}
+    if "torchscript" in forms:
+        fused = any(_FUSED in entry["stats"]["ops"] for entry in entries.values())
+        needed["torch"] = _FUSED_TORCH if fused else _TORCH
+    return needed
 
 
 def _toolchain() -> dict[str, str]:

@@ -43,12 +43,14 @@ def checked_pipeline(text: str, target: Target) -> list[Pass]:
         seen[step.name] = item
         form = step.gives(form)
     if form not in RUNNABLE[target.engine]:
-        wanted = " or ".join(str(f) for f in RUNNABLE[target.engine])
+        runnable = RUNNABLE[target.engine]
+        wanted = " or ".join(str(f) for f in runnable)
+        giving = dict.fromkeys(name for f in runnable for name in _giving(f))
         raise SpecError(
             f"the pipeline ends in {form} form, target {target.name!r} runs {wanted}",
             text=text,
             position=len(text),
-            fix=f"end with a pass that gives {wanted}: {', '.join(_giving(RUNNABLE[target.engine][0]))}",
+            fix=f"end with a pass that gives {wanted}: {', '.join(giving)}",
         )
     return [item.pass_ for item in placed]
 

@@ -68,9 +68,7 @@ class _WrittenOut:
             output = output + residual
         return output / attn.rescale_output_factor  # type: ignore[no-any-return]
 
-    def attend(
-        self, attn: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
+    def attend(self, attn: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """Attention of [batch, tokens, channels], split into the heads of `attn` and joined again."""
         raise NotImplementedError
 
@@ -81,13 +79,12 @@ class Fp32SoftmaxAttention(_WrittenOut):
     masked = "attention with a mask cannot keep its softmax in fp32"
     masked_fix = "drop softmax from keep="
 
-    def attend(
-        self, attn: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
+    def attend(self, attn: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         query, key, value = (_split_heads(tensor, attn.heads) for tensor in (query, key, value))
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         weights = scores.float().softmax(dim=-1).to(value.dtype)
-        return (weights @ value).transpose(1, 2).flatten(2)
+        output: torch.Tensor = (weights @ value).transpose(1, 2).flatten(2)
+        return output
 
 
 class BaddbmmAttention(_WrittenOut):
@@ -100,16 +97,14 @@ class BaddbmmAttention(_WrittenOut):
     masked = "attention with a mask cannot be traced without PyTorch 2's fused attention"
     masked_fix = "leave it in: torchscript{fused=true}"
 
-    def attend(
-        self, attn: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-    ) -> torch.Tensor:
-        batch, heads = query.shape[0], attn.heads
-        query, key, value = (_heads_to_batch(tensor, heads) for tensor in (query, key, value))
+    def attend(self, attn: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        # Numbers, where they can be had: a tensor's sizes would be traced.
+        batch, heads, width = query.shape[0], attn.heads, attn.inner_dim // attn.heads
+        query, key, value = (_heads_to_batch(tensor, heads, width) for tensor in (query, key, value))
         nothing = torch.zeros((1, 1, 1), dtype=query.dtype, device=query.device)
-        scale = (attn.inner_dim // heads) ** -0.5  # a number: a size would be traced
-        scores = torch.baddbmm(nothing, query, key.transpose(-1, -2), beta=0, alpha=scale)
+        scores = torch.baddbmm(nothing, query, key.transpose(-1, -2), beta=0, alpha=width**-0.5)
         output = torch.bmm(scores.softmax(dim=-1), value)
-        _, tokens, width = output.shape
+        tokens = output.shape[1]
         output = output.reshape(batch, heads, tokens, width).permute(0, 2, 1, 3)
         return output.reshape(batch, tokens, heads * width)
 
@@ -120,8 +115,8 @@ def _split_heads(tensor: torch.Tensor, heads: int) -> torch.Tensor:
     return tensor.view(batch, tokens, heads, channels // heads).transpose(1, 2)
 
 
-def _heads_to_batch(tensor: torch.Tensor, heads: int) -> torch.Tensor:
-    """[batch, tokens, channels] -> [batch * heads, tokens, channels / heads]."""
-    batch, tokens, channels = tensor.shape
-    split = tensor.reshape(batch, tokens, heads, channels // heads).permute(0, 2, 1, 3)
-    return split.reshape(batch * heads, tokens, channels // heads)
+def _heads_to_batch(tensor: torch.Tensor, heads: int, width: int) -> torch.Tensor:
+    """[batch, tokens, heads * width] -> [batch * heads, tokens, width]."""
+    batch, tokens, _ = tensor.shape
+    split = tensor.reshape(batch, tokens, heads, width).permute(0, 2, 1, 3)
+    return split.reshape(batch * heads, tokens, width)

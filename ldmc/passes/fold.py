@@ -29,9 +29,11 @@ class Fold(Pass):
     """Fold constants and simplify.
 
     max_growth: how much all constants together may grow, as a factor of their bytes before; 1 MiB is always allowed.
+    merge_biases: where projections of one tensor are merged (Q, K and V of an attention), merge their biases, too.
     """
 
     max_growth: float = 1.05
+    merge_biases: bool = True
 
     name: ClassVar[str] = "fold"
     summary: ClassVar[str] = "fold constants and simplify through onnxsim, with the weights set aside"
@@ -51,7 +53,7 @@ class Fold(Pass):
         allowance = max(_SLACK_BYTES, int(before * (self.max_growth - 1)))
         model = simplify(model, allowance)
         parameters.fold(model, allowance - (constant_bytes(model) - before))
-        merged = qkv.merge(model)
+        merged = qkv.merge(model, biases=self.merge_biases)
         if merged:
             context.remark(f"groups of projections merged into one: {merged}")
         grown = constant_bytes(model) - before

@@ -39,7 +39,7 @@ def computing(module: Any) -> AbstractContextManager[Any]:
     return _HalfInFloat() if halves else nullcontext()
 
 
-class _HalfInFloat(TorchDispatchMode):  # type: ignore[misc]
+class _HalfInFloat(TorchDispatchMode):
     """Sees every operator below the tracer."""
 
     def __torch_dispatch__(

@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 MIN_OPSET, MAX_OPSET = 18, 23
-# First and last operator set that is written from each form.
-OPSETS = {Form.TORCH: (MIN_OPSET, MAX_OPSET), Form.TORCHSCRIPT: (7, 20)}
+# First and last operator set that is written from each form; the older exporter has no upsampling before 9.
+OPSETS = {Form.TORCH: (MIN_OPSET, MAX_OPSET), Form.TORCHSCRIPT: (9, 20)}
 
 
 @dataclass(frozen=True)
 class Onnx(Pass):
     """Export to ONNX.
 
-    opset: operator set version: 18 to 23, or 7 to 20 after `torchscript`.
+    opset: operator set version: 18 to 23, or 9 to 20 after `torchscript`.
     """
 
     opset: int = 18

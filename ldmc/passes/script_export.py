@@ -19,7 +19,9 @@ import onnx
 import onnx_ir as ir
 import torch
 from onnx.shape_inference import infer_shapes
+from torch.onnx.errors import SymbolicValueError, UnsupportedOperatorError
 
+from ldmc.errors import PassError
 from ldmc.ir import Component, Network
 from ldmc.passes.half import computing
 from ldmc.passes.lazy import derived, parameter
@@ -29,9 +31,20 @@ _REPEATED = re.compile(r"_\d+$")  # the exporter numbers the calls of one module
 
 
 def export(component: Component, opset: int) -> ir.Model:
-    """The graph of a TORCHSCRIPT component; large constants are lazy."""
+    """The graph of a TORCHSCRIPT component; weights are lazy.
+
+    Raises:
+        PassError: the exporter cannot write an operator at this opset.
+    """
     network: Network = component.payload.network
-    model = ir.from_proto(infer_shapes(_bare_graph(component, opset)))
+    try:
+        bare = _bare_graph(component, opset)
+    except (UnsupportedOperatorError, SymbolicValueError) as error:
+        raise PassError(
+            f"{component.name}: {str(error).splitlines()[0]}",
+            fix="ask for a newer opset, or leave fused=true out of torchscript",
+        ) from error
+    model = ir.from_proto(infer_shapes(bare))
     _bind_weights(model.graph, network, component)
     _fold_constants(model)
     return model
@@ -58,6 +71,8 @@ def _bare_graph(component: Component, opset: int) -> onnx.ModelProto:
     forward = module.forward
 
     def run(*inputs: torch.Tensor) -> Any:
+        # The exporter has just switched this on; a failing export would print the whole graph on stdout.
+        torch._C._jit_set_onnx_log_enabled(False)
         with computing(module):
             return forward(*inputs)
 
@@ -69,7 +84,7 @@ def _bare_graph(component: Component, opset: int) -> onnx.ModelProto:
         torch.onnx.export(
             module,
             examples,
-            buffer,
+            buffer,  # type: ignore[arg-type]  # this exporter writes to a stream, too
             dynamo=False,
             export_params=False,
             keep_initializers_as_inputs=True,  # else those of equal values, as all are here, become one
@@ -89,9 +104,7 @@ def _bind_weights(graph: ir.Graph, network: Network, component: Component) -> No
             continue
         assert value.name is not None and value.dtype is not None and value.shape is not None
         value.name = value.name.removeprefix("net.")
-        value.const_value = parameter(
-            network.weights, value.name, component.name, value.dtype, value.shape
-        )
+        value.const_value = parameter(network.weights, value.name, component.name, value.dtype, value.shape)
         graph.initializers.add(value)
 
 

@@ -78,8 +78,9 @@ def _traced(network: Network, component: Component) -> tuple[Any, float]:
             traced = torch.jit.trace(module, tensors, check_trace=False)
             wanted = module(*others)
         script = torch.jit.freeze(traced)
-        # Unoptimised: the executor's passes do not go with a context that looks into operators.
-        with computing(module), torch.jit.optimized_execution(False):
+        # The executor's own passes do not go with a context that looks into operators.
+        unoptimised = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+        with computing(module), unoptimised:
             given = script(*others)
     return script, _agreement(wanted, given, component)
 

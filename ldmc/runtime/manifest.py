@@ -96,12 +96,12 @@ class Manifest(object):
         Raises: BundleProblem where a part does not carry its graph.
         """
         data = copy.deepcopy(self.data)
-        for name, component in data["components"].items():
+        for component in data["components"].values():
             for part in component["parts"]:
                 if part["form"] != "engine":
                     continue
                 if not part.get("source"):
-                    message = "%s carries the engine of %s and not the graph it was built from" % (self.root, part["name"])
+                    message = "%s carries the engine of %s and not its graph" % (self.root, part["name"])
                     raise BundleProblem(message, "run it on the GPU it was built for")
                 part.update(form="onnx", file=part["source"])
             component["form"] = "onnx"

@@ -95,16 +95,21 @@ def _from_status(key):
 
 
 def _groups():
-    """The memory groups this process is in: lines `0::/group` (v2) and `9:memory:/group` (v1); "" is the root."""
-    groups = {""}
+    """The memory groups this process is in, from the mounted root: "" is the root itself."""
     try:
         with io.open("/proc/self/cgroup", encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                controllers, _, path = line.strip().partition(":")[2].partition(":")
-                if controllers in ("", "memory"):
-                    groups.add(path.rstrip("/"))
+            return _memory_groups(stream)
     except OSError:
-        pass
+        return [""]
+
+
+def _memory_groups(lines):
+    """Paths of lines such as `0::/group` (cgroup v2) and `9:memory:/group` (v1), and the root."""
+    groups = {""}
+    for line in lines:
+        controllers, _, path = line.strip().partition(":")[2].partition(":")
+        if not controllers or "memory" in controllers.split(","):
+            groups.add(path.rstrip("/"))
     return sorted(groups)
 
 

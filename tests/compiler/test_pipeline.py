@@ -20,7 +20,16 @@ from ldmc.targets.reader import load_target, target_names
 
 
 @pytest.mark.parametrize(
-    "text", ["onnx", "onnx,fold", "fp16,onnx", "fp16,onnx,fold", "onnx{opset=19},fold{max_growth=2}"]
+    "text",
+    [
+        "onnx",
+        "onnx,fold",
+        "fp16,onnx",
+        "fp16,onnx,fold",
+        "onnx{opset=19},fold{max_growth=2}",
+        "torchscript",
+        "fp16,torchscript,onnx{opset=13},fold",
+    ],
 )
 def test_what_fits_is_given_back_in_order(text: str) -> None:
     names = [step.name for step in checked_pipeline(text, load_target("cpu"))]
@@ -40,11 +49,17 @@ REFUSED: dict[str, tuple[int, str, str]] = {
     "fp16": (
         4,
         "the pipeline ends in torch form, target 'cpu' runs onnx",
-        "end with a pass that gives onnx: onnx",
+        "end with a pass that gives onnx or onnx-parts or torchscript: onnx",
     ),
     "fp16,onnx,fold,fold": (15, "pass 'fold' is given twice", ""),
     "onnx,onnx{opset=19}": (5, "pass 'onnx' is given twice", ""),
     "fp16,onnx{opset=20},fold": (5, "pass 'onnx': target 'cpu' reads opset 19 at most, not 20", ""),
+    "onnx,torchscript": (5, "pass 'torchscript' takes torch form and would be given onnx", "put it before"),
+    "torchscript,fold": (
+        12,
+        "pass 'fold' takes onnx form and would be given torchscript",
+        "put onnx before it",
+    ),
     "fp16,fp16,onnx": (5, "pass 'fp16' is given twice", ""),
     "fp16, fold": (6, "pass 'fold' takes onnx form and would be given torch", "put onnx before it"),
 }

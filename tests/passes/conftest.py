@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import parse_pipeline
-from ldmc.ir import Component, Form
+from ldmc.ir import Component
 from tests.passes.modules import block, copied, lowered, target, without_weights
 
 

@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from ldmc.compiler.graph import summarise
-from ldmc.compiler.spec import parse_pass
-from ldmc.errors import PassError, SpecError
+from ldmc.errors import PassError
 from ldmc.ir import Component, TensorSpec
-from ldmc.passes.onnx import MAX_OPSET, MIN_OPSET, Onnx
+from ldmc.passes.onnx import MAX_OPSET, MIN_OPSET
 from tests.passes.modules import (
     LATENT,
     NOISE,
@@ -62,14 +61,6 @@ def test_the_file_format_is_the_oldest_that_has_the_opset(
     component = exported(opset)
     assert component.payload.ir_version == ir_version
     assert lowered(component, "fold").payload.ir_version == ir_version
-
-
-@pytest.mark.parametrize("opset", [MIN_OPSET - 1, MAX_OPSET + 1])
-def test_other_opsets_are_refused_when_the_spec_is_read(opset: int) -> None:
-    with pytest.raises(ValueError, match=f"opset={opset}: the exporter writes opset 18 to 23"):
-        Onnx(opset=opset)
-    with pytest.raises(SpecError, match="opset 18 to 23"):
-        parse_pass(f"onnx{{opset={opset}}}")
 
 
 def test_inputs_and_outputs_have_their_frozen_names_in_order(exported: Exported) -> None:

@@ -76,6 +76,27 @@ def test_three_with_bias() -> None:
     agree(three(), model)
 
 
+def test_three_with_bias_whose_biases_stay_apart() -> None:
+    model = three()
+    assert qkv.merge(model, biases=False) == 1
+    assert counts(model) == {"MatMul": 1, "Split": 1, "Add": 3, "Mul": 2}
+    agree(three(), model)
+
+
+def test_before_opset_13_the_sizes_of_a_split_are_an_attribute() -> None:
+    def older() -> ir.Model:
+        model = three()
+        model.opset_imports[""], model.ir_version = 12, 7
+        return model
+
+    model = older()
+    assert qkv.merge(model) == 1
+    split = next(node for node in model.graph if node.op_type == "Split")
+    assert list(split.attributes["split"].as_ints()) == [WIDTH] * 3
+    assert len(split.inputs) == 1
+    agree(older(), model)
+
+
 def test_merging_again_changes_nothing() -> None:
     model = three()
     qkv.merge(model)

@@ -100,3 +100,23 @@ def test_elsewhere_memory_is_partly_known(monkeypatch):
     monkeypatch.setattr(memory, "_from_status", lambda key: None)
     assert memory.private_bytes() is None
     assert memory.peak_rss_bytes() > 1 << 20
+
+
+def test_a_limit_of_this_processs_own_group_counts(tmp_path, monkeypatch):
+    """A group below the one that is mounted as the root: what a memory-limited run is in."""
+    (tmp_path / "lean").mkdir()
+    (tmp_path / "lean" / "memory.max").write_text(str(3 << 20))
+    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(memory, "CGROUP_LIMITS", (str(tmp_path) + "{}/memory.max",))
+    monkeypatch.setattr(memory, "_groups", lambda: ["", "/lean"])
+    assert memory.limit_bytes() == 3 << 20
+
+
+@pytest.mark.parametrize("lines, groups", [
+    (["9:name=systemd:/\n", "4:memory:/box/lean\n", "2:cpu,cpuacct:/other\n", "0::/\n"], ["", "/box/lean"]),
+    (["5:cpu,memory:/a\n"], ["", "/a"]),
+    (["0::/user.slice/lean\n"], ["", "/user.slice/lean"]),
+    ([], [""]),
+])
+def test_groups_of_both_versions(lines, groups):
+    assert memory._memory_groups(lines) == groups

@@ -30,12 +30,15 @@ class _Projection:
     output: ir.Value
 
 
-def merge(model: ir.Model) -> int:
-    """Merge every group of two or more projections of one tensor; how many groups."""
+def merge(model: ir.Model, *, biases: bool = True) -> int:
+    """Merge every group of two or more projections of one tensor; how many groups.
+
+    biases: merge their biases, too; else each is added after the Split.
+    """
     graph = model.graph
     groups: dict[tuple[ir.Value, str, bool, ir.DataType], list[_Projection]] = defaultdict(list)
     for node in graph:
-        projection = _projection(node, graph)
+        projection = _projection(node, graph, biases=biases)
         if projection is not None:
             source = node.inputs[0]
             assert source is not None and projection.weight.dtype is not None
@@ -43,7 +46,7 @@ def merge(model: ir.Model) -> int:
             groups[key].append(projection)
     merged = [group for group in groups.values() if len(group) > 1]
     for group in merged:
-        _merge_group(graph, group)
+        _merge_group(graph, group, model.opset_imports[""])
     return len(merged)
 
 
@@ -56,8 +59,8 @@ def _owner(node: ir.Node) -> str:
     return (node.name or "").partition("/")[0].rpartition(".")[0]
 
 
-def _projection(node: ir.Node, graph: ir.Graph) -> _Projection | None:
-    """`node` as a projection by a constant matrix, if it is one."""
+def _projection(node: ir.Node, graph: ir.Graph, *, biases: bool) -> _Projection | None:
+    """`node` as a projection by a constant matrix, if it is one; with its bias where `biases` are wanted."""
     if node.op_type != "MatMul" or node.domain != "":
         return None
     source, weight = node.inputs
@@ -66,7 +69,7 @@ def _projection(node: ir.Node, graph: ir.Graph) -> _Projection | None:
     assert weight is not None
     product = node.outputs[0]
     users = [use.node for use in product.uses()]
-    if len(users) == 1 and users[0].op_type == "Add" and product not in graph.outputs:
+    if biases and len(users) == 1 and users[0].op_type == "Add" and product not in graph.outputs:
         bias = next((value for value in users[0].inputs if value is not product), None)
         output = users[0].outputs[0]
         if _is_bias(bias, weight, graph) and output not in graph.outputs:
@@ -88,7 +91,7 @@ def _is_bias(value: ir.Value | None, weight: ir.Value, graph: ir.Graph) -> bool:
     return value.const_value.shape[0] == weight.const_value.shape[1]
 
 
-def _merge_group(graph: ir.Graph, group: list[_Projection]) -> None:
+def _merge_group(graph: ir.Graph, group: list[_Projection], opset: int) -> None:
     first = group[0]
     stem = _common_stem([p.matmul.name or p.output.name or "" for p in group])
     weight = _join(graph, [p.weight for p in group], axis=1, name=f"{stem}.weight")
@@ -99,12 +102,7 @@ def _merge_group(graph: ir.Graph, group: list[_Projection]) -> None:
         last = ir.node("Add", [matmul.outputs[0], bias], name=f"{stem}/Add")
         nodes.append(last)
     widths = [p.weight.const_value.shape.numpy()[1] for p in group if p.weight.const_value]
-    sizes = ir.Value(name=f"{stem}/Split.sizes", const_value=ir.tensor(widths, dtype=ir.DataType.INT64))
-    sizes.shape, sizes.type = ir.Shape([len(widths)]), ir.TensorType(ir.DataType.INT64)
-    graph.initializers.add(sizes)
-    split = ir.node(
-        "Split", [last.outputs[0], sizes], {"axis": -1}, num_outputs=len(group), name=f"{stem}/Split"
-    )
+    split = _split(graph, last.outputs[0], widths, f"{stem}/Split", opset)
     nodes.append(split)
     _type_outputs(first, nodes, sum(widths))
     graph.insert_before(first.matmul, nodes)
@@ -118,6 +116,16 @@ def _merge_group(graph: ir.Graph, group: list[_Projection]) -> None:
         for value in filter(None, (projection.weight, projection.bias)):
             if not value.uses() and value.name is not None:
                 graph.initializers.pop(value.name, None)
+
+
+def _split(graph: ir.Graph, value: ir.Value, widths: list[int], name: str, opset: int) -> ir.Node:
+    """Split of the last axis of `value`; its sizes are an attribute before opset 13, an input since."""
+    if opset < 13:
+        return ir.node("Split", [value], {"axis": -1, "split": widths}, num_outputs=len(widths), name=name)
+    sizes = ir.Value(name=f"{name}.sizes", const_value=ir.tensor(widths, dtype=ir.DataType.INT64))
+    sizes.shape, sizes.type = ir.Shape([len(widths)]), ir.TensorType(ir.DataType.INT64)
+    graph.initializers.add(sizes)
+    return ir.node("Split", [value, sizes], {"axis": -1}, num_outputs=len(widths), name=name)
 
 
 def _join(graph: ir.Graph, values: list[ir.Value], *, axis: int, name: str) -> ir.Value:
