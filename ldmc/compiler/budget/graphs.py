@@ -11,7 +11,6 @@ busy, and boards and laptops have two or more.
 from __future__ import annotations
 
 import contextlib
-import gc
 import multiprocessing
 import signal
 import tempfile
@@ -20,6 +19,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from ldmc.compiler.collection import less_garbage_collection
 from ldmc.compiler.fit import Fitting
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.graph import states_all_shapes, summarise
@@ -79,17 +79,11 @@ def lower_request(
     """
     specs = target.pipelines if passes is None else dict.fromkeys(COMPONENTS, passes)
     pipelines = {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
-    seeded = replace(
-        model, random_seed=model.random_seed or 0, require_weights=False
-    )  # no weight is looked for
-    program = read_program(open_model(seeded, _unheard), seeded)
-    jobs = [_Job(c, pipelines[c.name], target, strict) for c in program.components]
-    gc.collect()
-    gc.freeze()  # what was imported is never garbage, and forked processes share it
-    try:
-        return _run_all(jobs)
-    finally:
-        gc.unfreeze()
+    # no weight is looked for
+    seeded = replace(model, random_seed=model.random_seed or 0, require_weights=False)
+    with less_garbage_collection():
+        program = read_program(open_model(seeded, _unheard), seeded)
+        return _run_all([_Job(c, pipelines[c.name], target, strict) for c in program.components])
 
 
 def _unheard(_: str) -> None:
@@ -106,14 +100,8 @@ class _Job:
     strict: bool
 
     def run(self) -> Lowered:
-        was_collecting = gc.isenabled()
-        gc.disable()  # as in a build: what tracing makes lives to its end
-        try:
-            with tempfile.TemporaryDirectory(prefix="ldmc-plan-") as scratch:
-                return self._lower(Path(scratch))
-        finally:
-            if was_collecting:
-                gc.enable()
+        with tempfile.TemporaryDirectory(prefix="ldmc-plan-") as scratch:
+            return self._lower(Path(scratch))
 
     def _lower(self, scratch: Path) -> Lowered:
         lowering = Lowering(self.component, self.target, scratch, _look)
