@@ -45,6 +45,7 @@ LIBRARIES = {
     "onnx_ir": {"compiler", "passes", "artifacts"},
     "onnxruntime": {"runtime", "compiler"},
     "click": {"cli", "commands"},
+    "matplotlib": {"compiler"},
     "rich": {"commands", "terminal", "compiler"},
 }
 # What the runtime may import, once a component needs it.

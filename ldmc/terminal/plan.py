@@ -24,9 +24,7 @@ _TITLES = {"build_host": "build, on the host", "build_device": "build, on the de
 def print_plan(report: PlanReport, console: Console) -> None:
     """Everything, at 80 columns."""
     plan = report.plan
-    console.print(
-        f"[bold]{escape(report.target.name)}[/]  {escape(_budget(report.target, plan))}", highlight=False
-    )
+    _print_wrapped("", f"{report.target.name}: {_budget(report.target, plan)}", console, style="bold")
     for lowered in report.lowered:
         _print_wrapped(f"{lowered.name:8} ", lowered.spec.replace(",", ", "), console)
     for line in (line for lowered in report.lowered for line in lowered.insertions):
@@ -96,7 +94,8 @@ def _verdict(plan: Plan) -> str:
     name, phase = plan.device_peak
     doing = "building" if name == "build_device" else "running"
     if plan.budget_bytes is None:
-        return f"no budget to hold it against; the most on the device: {_mib(phase.peak_bytes)} MiB, {doing} {phase.owner}"
+        most = f"{_mib(phase.peak_bytes)} MiB, {doing} {phase.owner}"
+        return f"no budget to hold it against; the most on the device: {most}"
     if plan.fits:
         spare = plan.budget_bytes - phase.peak_bytes
         return f"fits: {_mib(spare)} MiB to spare, {doing} {phase.owner}"

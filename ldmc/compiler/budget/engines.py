@@ -42,7 +42,9 @@ _RTX_BUILDER_WEIGHT_COPIES = 3.3
 
 _ORT_SOURCE = "ONNX Runtime's own rules of sharing buffers, weights mapped; libraries measured"
 _ORT_BUILD_SOURCE = "the first load, which optimises the graph and saves it: measured for ONNX Runtime 1.31"
-_TRT_SOURCE = f"upper bound: builders are documented to hold up to {WEIGHT_COPIES} copies of the weights; nothing is fused"
+_TRT_SOURCE = (
+    f"upper bound: up to {WEIGHT_COPIES} copies of the weights are documented of builders; nothing is fused"
+)
 _TRT_RUN_SOURCE = (
     "libraries from posted logs, weights as stored, everything but views written, one engine file being read"
 )
@@ -181,6 +183,14 @@ class _OnnxRuntime(_Model):
 
 class _TensorRT(_Model):
     """Engines that are built where they run, each part in a process of its own, and share a block of activations."""
+
+    def build_host(self) -> Phase:
+        own = super().build_host()
+        if not self.target.device_passes:
+            return own
+        weights = sum(weights_bytes(graph, FLOAT_BYTES) for graph in self.graphs)
+        activations = max(written_timeline(graph, FLOAT_BYTES).peak_bytes for graph in self.graphs)
+        return host.with_reference(own, weights, activations)
 
     def build_device(self) -> Phase:
         return largest([self._builder(*part) for part in zip(self.owners, self.weights, self.timelines)])

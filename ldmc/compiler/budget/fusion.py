@@ -26,7 +26,10 @@ def fused_timeline(graph: GraphSummary) -> Timeline:
 
 
 def written_timeline(graph: GraphSummary, float_bytes: int | None = None) -> Timeline:
-    """The same where everything but views is written. float_bytes: see `operators.sizes_bytes`."""
+    """The same where everything but views is written, inputs and outputs too: as `compiler.liveness` counts.
+
+    float_bytes: see `operators.sizes_bytes`.
+    """
     return _Engine(graph, float_bytes, fuses=False).plan()
 
 
@@ -44,21 +47,28 @@ class _Engine:
             for name in operator.inputs:
                 self._readers.setdefault(name, []).append(operator)
         self._unwritten = self._scores() | self._inside_chains() if fuses else set[str]()
+        self._graph = graph
+        self._counts_io = not fuses
 
     def plan(self) -> Timeline:
-        first: dict[str, int] = {}
-        last: dict[str, int] = {}
+        end = len(self._operators) - 1
+        first = {spec.name: 0 for spec in self._graph.inputs} if self._counts_io and end >= 0 else {}
+        last = dict.fromkeys(first, end)
         for step, operator in enumerate(self._operators):
             for name in operator.outputs:
                 if self._is_written(operator, name):
                     first[name] = last[name] = step
             for name in operator.inputs:
                 self._keep(name, step, last)
+        for spec in self._graph.outputs if self._counts_io else ():
+            self._keep(spec.name, end, last)
+        last.update((spec.name, end) for spec in self._graph.inputs if spec.name in last)
         buffers = [Buffer(name, self._sizes[name], first[name], last[name]) for name in first]
         return Timeline(tuple(operator.name for operator in self._operators), tuple(buffers))
 
     def _is_written(self, operator: Operator, name: str) -> bool:
-        return not is_view(operator) and name not in self._unwritten and name not in self._callers
+        is_ours = self._counts_io or name not in self._callers
+        return not is_view(operator) and name not in self._unwritten and is_ours
 
     def _keep(self, name: str, step: int, last: dict[str, int]) -> None:
         """`name` is needed at `step`; where it is not written, what it is made of is needed then."""
@@ -66,7 +76,7 @@ class _Engine:
             last[name] = step
             return
         maker = self._makers.get(name)
-        if maker is not None and name not in self._callers:
+        if maker is not None and (self._counts_io or name not in self._callers):
             for source in maker.inputs:
                 self._keep(source, step, last)
 
