@@ -42,7 +42,9 @@ _RTX_BUILDER_WEIGHT_COPIES = 3.3
 
 _ORT_SOURCE = "ONNX Runtime's own rules of sharing buffers, weights mapped; libraries measured"
 _ORT_BUILD_SOURCE = "the first load, which optimises the graph and saves it: measured for ONNX Runtime 1.31"
-_TRT_SOURCE = f"upper bound: up to {WEIGHT_COPIES} copies of the weights are documented of builders; nothing is fused"
+_TRT_SOURCE = (
+    f"upper bound: up to {WEIGHT_COPIES} copies of the weights are documented of builders; nothing is fused"
+)
 _TRT_RUN_SOURCE = (
     "libraries from posted logs, weights as stored, everything but views written, one engine file being read"
 )

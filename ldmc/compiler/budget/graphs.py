@@ -15,7 +15,7 @@ import gc
 import multiprocessing
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -79,17 +79,23 @@ def lower_request(
     """
     specs = target.pipelines if passes is None else dict.fromkeys(COMPONENTS, passes)
     pipelines = {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
-    seeded = replace(
-        model, random_seed=model.random_seed or 0, require_weights=False
-    )  # no weight is looked for
-    program = read_program(open_model(seeded, _unheard), seeded)
-    jobs = [_Job(c, pipelines[c.name], target, strict) for c in program.components]
-    gc.collect()
-    gc.freeze()  # what was imported is never garbage, and forked processes share it
+    # With a seed no weight is looked for, on disk or on the hub.
+    seeded = replace(model, random_seed=model.random_seed or 0, require_weights=False)
+    with _no_garbage_collection():
+        program = read_program(open_model(seeded, _unheard), seeded)
+        return _run_all([_Job(c, pipelines[c.name], target, strict) for c in program.components])
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """As in a build: what importing and tracing make lives to the end, here and in forked processes."""
+    was_collecting = gc.isenabled()
+    gc.disable()
     try:
-        return _run_all(jobs)
+        yield
     finally:
-        gc.unfreeze()
+        if was_collecting:
+            gc.enable()
 
 
 def _unheard(_: str) -> None:
@@ -106,14 +112,8 @@ class _Job:
     strict: bool
 
     def run(self) -> Lowered:
-        was_collecting = gc.isenabled()
-        gc.disable()  # as in a build: what tracing makes lives to its end
-        try:
-            with tempfile.TemporaryDirectory(prefix="ldmc-plan-") as scratch:
-                return self._lower(Path(scratch))
-        finally:
-            if was_collecting:
-                gc.enable()
+        with tempfile.TemporaryDirectory(prefix="ldmc-plan-") as scratch:
+            return self._lower(Path(scratch))
 
     def _lower(self, scratch: Path) -> Lowered:
         lowering = Lowering(self.component, self.target, scratch, _look)
