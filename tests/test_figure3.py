@@ -52,4 +52,4 @@ def test_the_weights_are_in_memory_once(built: tuple[Path, Any]) -> None:
     """PyTorch's own export of this network takes 5 GiB."""
     stages = [stage for stage in built[1]["stages"] if stage["component"] == "unet"]
     assert [stage["stage"] for stage in stages] == ["01-fp16", "02-torchscript", "03-onnx", "04-fold"]
-    assert max(stage["peak_rss_bytes"] for stage in stages) < 1.6 * GIB
+    assert max(stage["peak_rss_bytes"] for stage in stages) < 2 * GIB

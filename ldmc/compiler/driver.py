@@ -6,9 +6,7 @@ check everything that can be checked  ->  open the model  ->  lower each compone
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, Protocol
 
 from ldmc.artifacts.bundle import BundleWriter, check_output
 from ldmc.compiler.budget.plan import Plan
+from ldmc.compiler.collection import less_garbage_collection
 from ldmc.compiler.fit import Insertion
 from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, open_model, read_program
 from ldmc.compiler.job import Job, Written
@@ -118,7 +117,7 @@ def build(
     Raises:
         LdmcError: see `ldmc.errors`; nothing is left behind.
     """
-    with measured() as total, _less_garbage_collection():
+    with measured() as total, less_garbage_collection():
         target = load_target(request.target)
         pipelines = _pipelines(request, target)
         _check_machine(pipelines, target)
@@ -190,18 +189,3 @@ def _check_explicit_output(request: BuildRequest, target: Target) -> None:
         named = Path(f"{DEFAULT_MODEL}.{target.name}.ldmc")
     if named is not None:
         check_output(named, force=request.force)
-
-
-@contextlib.contextmanager
-def _less_garbage_collection() -> Iterator[None]:
-    """Do not collect garbage meanwhile.
-
-    Tracing makes millions of objects that live to the end; scanning them again and again costs a fifth of the build.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -139,7 +139,7 @@ class Fitting:
 
 def _fewest_parts(lowering: Lowering) -> int:
     """Into how many parts to cut: as few as leave memory to spare, else as few as fit at all; 0 where none do."""
-    for cut in (Partition(), Partition(spare_mib=0)):
+    for cut in (Partition(finer=False), Partition(finer=False, spare_mib=0)):
         with contextlib.suppress(PassError):
             chain: Chain = cut.run(lowering.component, Context(lowering.target)).payload
             return len(chain.parts)

@@ -184,6 +184,14 @@ class _OnnxRuntime(_Model):
 class _TensorRT(_Model):
     """Engines that are built where they run, each part in a process of its own, and share a block of activations."""
 
+    def build_host(self) -> Phase:
+        own = super().build_host()
+        if not self.target.device_passes:
+            return own
+        weights = sum(weights_bytes(graph, FLOAT_BYTES) for graph in self.graphs)
+        activations = max(written_timeline(graph, FLOAT_BYTES).peak_bytes for graph in self.graphs)
+        return host.with_reference(own, weights, activations)
+
     def build_device(self) -> Phase:
         return largest([self._builder(*part) for part in zip(self.owners, self.weights, self.timelines)])
 

@@ -11,15 +11,15 @@ busy, and boards and laptops have two or more.
 from __future__ import annotations
 
 import contextlib
-import gc
 import multiprocessing
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from ldmc.compiler.collection import less_garbage_collection
 from ldmc.compiler.fit import Fitting
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.graph import states_all_shapes, summarise
@@ -79,23 +79,11 @@ def lower_request(
     """
     specs = target.pipelines if passes is None else dict.fromkeys(COMPONENTS, passes)
     pipelines = {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
-    # With a seed no weight is looked for, on disk or on the hub.
+    # no weight is looked for
     seeded = replace(model, random_seed=model.random_seed or 0, require_weights=False)
-    with _no_garbage_collection():
+    with less_garbage_collection():
         program = read_program(open_model(seeded, _unheard), seeded)
         return _run_all([_Job(c, pipelines[c.name], target, strict) for c in program.components])
-
-
-@contextlib.contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """As in a build: what importing and tracing make lives to the end, here and in forked processes."""
-    was_collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_collecting:
-            gc.enable()
 
 
 def _unheard(_: str) -> None:

@@ -21,6 +21,7 @@ from ldmc.compiler.budget.operators import weights_bytes
 from ldmc.compiler.summary import GraphSummary
 from ldmc.targets.builder_memory import WEIGHT_COPIES
 from ldmc.targets.target import MIB, Target
+from ldmc.targets.trtexec import reference_recipe
 
 _INLINE_COPIES = 3
 _READ_BACK_COPIES = 2
@@ -55,10 +56,12 @@ def reference_recipes(target: Target, components: Mapping[str, Sequence[GraphSum
 
 
 def multiples(target: Target) -> str:
-    """What the rows are made of, for people."""
+    """What the rows are made of, and the command they are about, for people."""
     read_back = f", {_READ_BACK_COPIES} for trtexec reading the engine back" if _reads_back(target) else ""
+    command = " ".join(reference_recipe(target.toolchain.get("tensorrt", target.operators), "unet"))
     return (
-        f"{WEIGHT_COPIES} x weights for the builder, {_INLINE_COPIES} for parsing inline weights{read_back}"
+        f"{WEIGHT_COPIES} x weights for the builder, {_INLINE_COPIES} for parsing inline weights{read_back}; "
+        f"the command: {command}"
     )
 
 

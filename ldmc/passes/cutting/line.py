@@ -50,6 +50,7 @@ class Line:
         self.outputs = set(model.graph.outputs)
         self.constants = dict(_constants(model.graph))
         self.defined = {value: at for at, node in enumerate(self.nodes) for value in node.outputs}
+        self._costs: dict[ir.Value, float] = {}
 
     @cached_property
     def last_read(self) -> dict[ir.Value, int]:
@@ -70,7 +71,7 @@ class Line:
         for place in range(1, len(self.nodes)):
             live.update(v for v in self.nodes[place - 1].outputs if v not in self.constants)
             live = {value for value in live if self.last_read.get(value, -1) >= place}
-            costs.append(sum(_size(value) for value in self.cover(live)))
+            costs.append(sum(self._cost(value) for value in self.cover(live)))
         return [*costs, 0.0]
 
     def cover(self, needed: Iterable[ir.Value]) -> list[ir.Value]:
@@ -91,7 +92,7 @@ class Line:
 
         def cheapest(value: ir.Value) -> Cover:
             own: Cover = (
-                0.0 if value in self.outputs else _size(value),
+                0.0 if value in self.outputs else self._cost(value),
                 (value,),
             )  # an output is given anyway
             if value in needed:
@@ -102,6 +103,12 @@ class Line:
 
         chosen = [value for root in children.get(None, ()) for value in cheapest(root)[1]]
         return sorted(chosen, key=self.defined.__getitem__)
+
+    def _cost(self, value: ir.Value) -> float:
+        """`_size`, asked once for each value: places are many, and most see the same values."""
+        if value not in self._costs:
+            self._costs[value] = _size(value)
+        return self._costs[value]
 
     def _made_freely_from(self, value: ir.Value) -> ir.Value | None:
         """The value of which `value` is a view or a cast; None where it is not."""
