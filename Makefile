@@ -43,6 +43,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/compile_memory.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf $(VENV) $(OUT) build *.egg-info

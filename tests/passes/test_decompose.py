@@ -64,7 +64,9 @@ def test_what_only_casts_and_reshapes_is_rewritten_in_place() -> None:
 def test_an_operator_of_the_table_is_decomposed() -> None:
     program = traced(lambda x: torch.nn.functional.hardswish(x), torch.zeros(4))
     spare_decomposition(program)
-    table = dict(TABLE) | {torch.ops.aten.hardswish.default: torch._decomp.decomposition_table[torch.ops.aten.hardswish.default]}
+    table = dict(TABLE) | {
+        torch.ops.aten.hardswish.default: torch._decomp.decomposition_table[torch.ops.aten.hardswish.default]
+    }
     assert "aten.hardswish.default" not in targets(program.run_decompositions(table))
 
 

@@ -24,7 +24,9 @@ def weighing(*mib: int, dtype: str = "float32") -> GraphSummary:
     width = 4 if dtype == "float32" else 2
     names = ["x", *(f"v{k}" for k in range(len(mib) - 1)), "y"]
     kind = "float" if dtype == "float32" else "float16"
-    body = " ".join(f"{after} = Mul ({before}, w{k})" for k, (before, after) in enumerate(zip(names, names[1:])))
+    body = " ".join(
+        f"{after} = Mul ({before}, w{k})" for k, (before, after) in enumerate(zip(names, names[1:]))
+    )
     inputs = ", ".join([f"{kind}[256] x", *(f"{kind}[256] w{k}" for k in range(len(mib)))])
     graph = graph_of(body, inputs, f"{kind}[256] y")
     weights = {f"w{k}": Initializer(dtype, (size * MIB // width,), size * MIB) for k, size in enumerate(mib)}

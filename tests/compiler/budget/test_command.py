@@ -43,7 +43,15 @@ def test_json_has_what_is_documented_and_nothing_else_on_stdout(ldmc: Run, tiny_
 def test_what_does_not_fit_is_told_with_remedies(ldmc: Run, tiny_model: Path, tmp_path: Path) -> None:
     board = tmp_path / "board.toml"
     board.write_text(BOARD.format(total=1310))
-    done = ldmc("plan", "--target", board, "--passes", "onnx,fold,groupnorm{form=primitive},opset,trt", "--model", tiny_model)
+    done = ldmc(
+        "plan",
+        "--target",
+        board,
+        "--passes",
+        "onnx,fold,groupnorm{form=primitive},opset,trt",
+        "--model",
+        tiny_model,
+    )
     assert done.code == 0, done.err
     assert "over by" in done.out and "libraries" in done.out
 
@@ -74,7 +82,13 @@ def test_a_chart_is_drawn(ldmc: Run, tiny_model: Path, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_told(
-    ldmc: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], code: int, message: str, fix: str
+    ldmc: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    message: str,
+    fix: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = ldmc("plan", *arguments)

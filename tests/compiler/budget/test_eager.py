@@ -44,7 +44,9 @@ def test_gaps_join() -> None:
 
 def test_a_normalisation_writes_one_output() -> None:
     graph = graph_of(*NORM)
-    named = [replace(node, name=f"block.norm1/{node.op}") if node.op != "Relu" else node for node in graph.nodes]
+    named = [
+        replace(node, name=f"block.norm1/{node.op}") if node.op != "Relu" else node for node in graph.nodes
+    ]
     whole = GraphSummary(graph.inputs, graph.outputs, tuple(named), graph.initializers)
     assert [buffer.name for buffer in eager_timeline(whole, 4).buffers] == ["c", "y"]
 

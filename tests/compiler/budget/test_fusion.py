@@ -25,12 +25,17 @@ def attention(kind: str) -> GraphSummary:
 
 
 def test_a_chain_of_pointwise_operators_writes_its_last() -> None:
-    assert names(graph_of("a = Relu (x) b = Mul (a, a) c = Sigmoid (b) d = Mul (c, x) y = Relu (d)")) == {"a", "d"}
+    assert names(graph_of("a = Relu (x) b = Mul (a, a) c = Sigmoid (b) d = Mul (c, x) y = Relu (d)")) == {
+        "a",
+        "d",
+    }
 
 
 def test_what_a_chain_reads_lives_until_it_runs() -> None:
     """`b` and `c` are never written: `a` is read where `d` is computed."""
-    timeline = fused_timeline(graph_of("a = Relu (x) b = Neg (a) c = Neg (b) d = Neg (c) e = Relu (d) y = Relu (e)"))
+    timeline = fused_timeline(
+        graph_of("a = Relu (x) b = Neg (a) c = Neg (b) d = Neg (c) e = Relu (d) y = Relu (e)")
+    )
     assert {buffer.name: (buffer.first, buffer.last) for buffer in timeline.buffers}["a"] == (0, 3)
 
 

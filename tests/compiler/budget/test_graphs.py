@@ -38,7 +38,9 @@ def test_the_graphs_are_those_of_a_build(bare_model: Path, tiny_bundle: Path) ->
 def test_what_the_target_needs_is_put_between_unless_strict(bare_model: Path) -> None:
     nano, request = load_target("jetson-nano"), ModelRequest(str(bare_model))
     unet, _ = lower_request(request, "fp16,onnx,trt", nano)
-    assert unet.spec.startswith("fp16,onnx,fold,groupnorm{form=primitive},opset") and unet.spec.endswith(",trt")
+    assert unet.spec.startswith("fp16,onnx,fold,groupnorm{form=primitive},opset") and unet.spec.endswith(
+        ",trt"
+    )
     assert len(unet.insertions) == 3 and unet.parts[0].opset == 13
     with pytest.raises(PassError, match="--strict inserts nothing"):
         lower_request(request, "fp16,onnx,trt", nano, strict=True)
@@ -73,7 +75,9 @@ def test_a_process_that_is_killed_is_told(bare_model: Path, monkeypatch: pytest.
         lower_request(ModelRequest(str(bare_model)), "onnx,fold", load_target("cpu"))
 
 
-def test_without_fork_it_is_done_one_after_the_other(bare_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_fork_it_is_done_one_after_the_other(
+    bare_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(graphs.multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     lowered = lower_request(ModelRequest(str(bare_model)), "onnx,fold", load_target("cpu"))
     assert [component.name for component in lowered] == ["unet", "decoder"]

@@ -50,11 +50,15 @@ def test_a_network_that_is_too_large_is_refused_with_figures_and_a_way_out() -> 
     assert not found.fits
     over = 801 + 5 * 600 + 64 - 3457
     assert found.over_bytes // MIB == over
-    assert found.complaint().startswith(f"over by {over} MiB: building unet on jetson-nano takes up to 3865 MiB")
+    assert found.complaint().startswith(
+        f"over by {over} MiB: building unet on jetson-nano takes up to 3865 MiB"
+    )
     assert "weights 3000, libraries 801" in found.complaint()
     assert [(remedy.spec, remedy.fits) for remedy in found.remedies] == [("partition{parts=2}", True)]
     assert found.remedies[0].peak_bytes // MIB == 801 + 5 * 400 + 64
-    assert found.to_json()["remedies"] == [{"spec": "partition{parts=2}", "peak_bytes": found.remedies[0].peak_bytes}]
+    assert found.to_json()["remedies"] == [
+        {"spec": "partition{parts=2}", "peak_bytes": found.remedies[0].peak_bytes}
+    ]
 
 
 def test_fp32_is_over_by_more_and_may_fit_in_half() -> None:
