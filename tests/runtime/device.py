@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import shutil
 import subprocess
 import sys
@@ -67,8 +68,10 @@ class Device:
 
     def start_finish(self, bundle, *arguments, **environment):
         """Starts it, and does not wait."""
+        # As from a terminal: under nohup, or in the background of a script, SIGINT would be ignored.
         return subprocess.Popen(self.command(*self._finish(*arguments)), cwd=bundle, text=True,
-                                env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
 
     def run_module(self, *arguments):
         """Runs a module of this checkout, with the device's libraries."""
