@@ -31,7 +31,7 @@ _TOOLS = (
 _ALWAYS = ("numpy",)
 # Scripts were seen to run with PyTorch 1.10; fused attention came with 2.0.
 _TORCH, _FUSED_TORCH, _FUSED = ">=1.10", ">=2.0", "aten::scaled_dot_product_attention"
-# What the outputs of engines that the device builds must reach there, against PyTorch in fp32.
+# What outputs must reach against PyTorch in fp32, SNR in dB by dtype: in `verify`, and in `finish` on the device.
 NEEDED_SNR_DB = {"float32": 60.0, "float16": 30.0}
 
 

@@ -10,7 +10,6 @@ busy, and boards and laptops have two or more.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import signal
 import tempfile
@@ -28,7 +27,7 @@ from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import Snapshot, StageRecord, snapshot
 from ldmc.compiler.summary import GraphSummary
-from ldmc.errors import BudgetError, LdmcError, PassError
+from ldmc.errors import LdmcError, PassError
 from ldmc.ir import COMPONENTS, Component, Form, Stats
 from ldmc.passes.base import Pass
 from ldmc.targets.target import Target
@@ -109,8 +108,7 @@ class _Job:
         fitting.lower_to_target(strict=self.strict)
         whole = part_graphs(lowering.component)[0] if lowering.component.form is Form.ONNX else None
         if not self.strict:
-            with contextlib.suppress(BudgetError):  # then the plan says so, with figures
-                fitting.partition_to_fit()
+            fitting.partition_to_fit()
         while fitting.waiting and fitting.waiting[0].produces is not Form.ENGINE:
             fitting.advance()
         parts = part_graphs(lowering.component)
