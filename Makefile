@@ -4,12 +4,13 @@
 #   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 
 PYTHON ?= python3
+PYTHON36 ?= python3.6
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := demo
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test python36 lint bench clean
 
 setup: $(VENV)/.demo
 
@@ -36,6 +37,15 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
+# The Python of a Jetson Nano, under which the tests run a bundle's own runtime; without it those tests skip.
+python36: .venv36/.stamp
+
+.venv36/.stamp:
+	$(PYTHON36) -m venv .venv36
+	.venv36/bin/python -m pip install --quiet --upgrade "pip<22"
+	.venv36/bin/python -m pip install --quiet $(PIP_ARGS) "numpy==1.19.5" "onnxruntime==1.10.0"
+	touch $@
+
 lint: $(VENV)/.dev
 	$(BIN)/python -m flake8 ldmc tests examples benchmarks
 	$(BIN)/python -m mypy
@@ -43,7 +53,6 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/compile_memory.py
 	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/memory.py
 
 clean:
-	rm -rf $(VENV) $(OUT) build *.egg-info
+	rm -rf $(VENV) .venv36 $(OUT) build *.egg-info

@@ -72,9 +72,10 @@ def test_the_training_script_runs(tmp_path: Path) -> None:
 
 def test_an_opset_13_bundle_draws_in_python_3_6(tmp_path: Path) -> None:
     """The newest ONNX Runtime for Python 3.6 is 1.10, which reads opset 15 and IR 8; digits come out of it."""
-    from tests.runtime.test_standalone import _old_python, _run
+    from tests.runtime.old_python import old_python
+    from tests.runtime.test_standalone import _run
 
-    python = _old_python()
+    python = old_python()
     bundle = build_bundle(MODEL, tmp_path / "digits.cpu.ldmc", "onnx,fold,groupnorm{form=primitive},opset{to=13}")
     done = _run(bundle, "-c", DRAW, python=python)
     assert done.returncode == 0, done.stderr

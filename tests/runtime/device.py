@@ -107,14 +107,6 @@ def compile_cudart(folder, name):
     return folder
 
 
-def old_python():
-    """A Python 3.6 with numpy and ONNX Runtime; skips where there is none."""
-    python = os.environ.get("LDMC_PYTHON36") or shutil.which("python3.6")
-    if python is None:
-        pytest.skip("no Python 3.6 found; set LDMC_PYTHON36 to one with numpy and onnxruntime")
-    return python
-
-
 def json_of(done):
     """stdout as the one JSON object it must be."""
     return json.loads(done.stdout)

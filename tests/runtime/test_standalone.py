@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ldmc.runtime
+from tests.runtime.old_python import old_python
 from tests.runtime.tiny_bundle import cut_unet, make_bundle, read_manifest_json, write_manifest
 
 RUNTIME = Path(ldmc.runtime.__file__).parent
@@ -38,18 +38,6 @@ def _run(bundle, *arguments, python=sys.executable):
     """Runs Python inside the bundle with nothing of this checkout on its path."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return subprocess.run([python, *arguments], cwd=str(bundle), env=environment, capture_output=True, text=True)
-
-
-def _old_python():
-    """A Python 3.6 that has numpy and ONNX Runtime; skips where there is none."""
-    python = os.environ.get("LDMC_PYTHON36") or shutil.which("python3.6")
-    if python is None:
-        pytest.skip("no Python 3.6 found; set LDMC_PYTHON36 to one with numpy and onnxruntime")
-    check = subprocess.run([python, "-c", "import sys, numpy, onnxruntime; assert sys.version_info[:2] == (3, 6)"],
-                           capture_output=True, text=True)
-    if check.returncode:
-        pytest.skip("%s is not a Python 3.6 with numpy and onnxruntime: %s" % (python, check.stderr.strip()[-200:]))
-    return python
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.relative_to(RUNTIME).as_posix())
@@ -93,7 +81,7 @@ def test_a_bundle_draws_alone(alone):
 
 
 def test_a_bundle_draws_in_python_3_6(alone):
-    python = _old_python()
+    python = old_python()
     done = _run(alone, "-c", DRAW, python=python)
     assert done.returncode == 0, done.stderr
     expected = json.loads(_run(alone, "-c", DRAW).stdout)["sum"]
@@ -107,7 +95,7 @@ def test_a_bundle_draws_in_python_3_6(alone):
 def test_a_bundle_of_parts_loaded_one_component_at_a_time_draws_in_python_3_6(alone, tmp_path):
     lean = cut_unet(make_bundle(tmp_path / "lean.ldmc", runtime=True), ["hidden", "gate"])
     write_manifest(lean, dict(read_manifest_json(lean), load="one-at-a-time"))
-    done = _run(lean, "-c", DRAW, python=_old_python())
+    done = _run(lean, "-c", DRAW, python=old_python())
     assert done.returncode == 0, done.stderr
     assert abs(json.loads(done.stdout)["sum"] - json.loads(_run(alone, "-c", DRAW).stdout)["sum"]) <= 32
 

@@ -18,6 +18,7 @@ from ldmc.runtime.backends import OpenOptions, open_component
 from ldmc.runtime.errors import BundleProblem
 from ldmc.runtime.manifest import read_manifest
 from tests.conftest import build_bundle
+from tests.runtime.old_python import old_python
 from tests.runtime.tiny_bundle import read_manifest_json, refresh_files
 
 DRAW = """
@@ -69,11 +70,7 @@ def test_it_draws_through_torch_alone_what_onnx_runtime_draws(bundle: Path, tiny
 
 def test_an_old_torch_on_an_old_python_draws_it(bundle: Path, tmp_path: Path) -> None:
     """As on a Jetson Nano, whose last PyTorch is 1.10 on Python 3.6."""
-    python = os.environ.get("LDMC_PYTHON36") or shutil.which("python3.6")
-    if python is None:
-        pytest.skip("no Python 3.6 found; set LDMC_PYTHON36 to one with numpy and torch")
-    if _run(bundle, "-c", "import torch", python=python).returncode:
-        pytest.skip(f"{python} has no torch")
+    python = old_python("numpy", "torch")
     done = _run(bundle, "-m", "runtime", "--steps", "2", "-o", str(tmp_path / "old.png"), python=python)
     assert done.returncode == 0, done.stderr
     assert "16 x 16" in done.stdout

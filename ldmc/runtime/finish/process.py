@@ -9,6 +9,7 @@ import time
 
 from .. import memory
 
+FIRST_TICK_SECONDS = 0.01  # some children are killed within a tick; theirs is then the only reading
 TICK_SECONDS = 0.2
 KILLED = -signal.SIGKILL
 DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
@@ -93,11 +94,12 @@ class _Preparation(object):
 
 
 def _watch(child, start, on_tick):
-    peak, least = None, None
+    peak, least, tick = None, None, FIRST_TICK_SECONDS
     while True:
         try:
-            child.wait(timeout=TICK_SECONDS)
+            child.wait(timeout=tick)
         except subprocess.TimeoutExpired:
+            tick = min(2 * tick, TICK_SECONDS)
             peak = _most(peak, memory.peak_rss_bytes_of(child.pid))
             least = _least(least, memory.available_bytes())
             if on_tick is not None:

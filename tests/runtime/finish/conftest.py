@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from tests.runtime.device import Device, old_python
+from tests.runtime.device import Device
 from tests.runtime.device_bundle import make_pending_bundle
+from tests.runtime.old_python import old_python
 
 
 @pytest.fixture(scope="session")

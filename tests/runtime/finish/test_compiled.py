@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.device import Device, old_python
+from tests.runtime.device import Device
 from tests.runtime.device_bundle import read_manifest, steps_of
+from tests.runtime.old_python import old_python
 
 ROOT = Path(__file__).parents[3]
 PRESENT = sys.executable
