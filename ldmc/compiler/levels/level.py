@@ -27,8 +27,6 @@ BASELINES = {
     "jit-fp16": "TorchScript, fp16",
     "onnxruntime": "ONNX Runtime, fp32",
 }
-# The passes that make what the reference project gave to ONNX Runtime.
-ONNXRUNTIME_PASSES = "torchscript,onnx{opset=13},fold"
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def levels_of(bundles: Sequence[Path], baselines: Sequence[str]) -> list[Level]:
             raise UsageError(f"two bundles are called {name}", fix="rename one, so that a table can tell them apart")
         if first is not None and _identity(manifest) != _identity(first):
             raise UsageError(
-                f"{bundle} is of {_model(manifest)}, {bundles[0]} of {_model(first)}: their pictures cannot be compared",
+                f"{bundle} is of {_model(manifest)}, {bundles[0]} of {_model(first)}: pictures cannot be compared",
                 fix="bench bundles of one model at a time, and put the results together with `ldmc compare`",
             )
         first = first or manifest

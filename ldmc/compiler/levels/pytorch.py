@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
 from torch import nn
 
+from ldmc.compiler.networks import UnetComponent, build_reference
 from ldmc.compiler.original import open_original
 
 
@@ -20,18 +22,17 @@ class TorchSubject:
     """Both networks in PyTorch, as `worker.Subject`.
 
     source: the manifest's section of that name, with the model's place. half: weights and inputs in fp16.
-    trace: by torch.jit.trace. device: as PyTorch calls it.
+    trace: by torch.jit.trace. batch: pictures of a drawing. device: as PyTorch calls it.
     """
 
-    def __init__(self, source: dict[str, Any], half: bool, trace: bool, threads: int | None, device: str) -> None:
-        from diffusers import DDIMScheduler
-
-        from ldmc.compiler.networks import build_reference
-
+    def __init__(
+        self, source: dict[str, Any], half: bool, trace: bool, batch: int, threads: int | None, device: str
+    ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self.remarks: list[str] = []
         self._device = torch.device(device)
+        self._batch = batch
         self._dtype = torch.float16 if half else torch.float32
         opened, program = open_original(source, source.get("place"))
         settings = {key: value for key, value in program.scheduler.items() if key != "type"}
@@ -78,9 +79,12 @@ class TorchSubject:
         return time.perf_counter()
 
     def _traced(self, module: nn.Module) -> Any:
-        inputs: tuple[Any, ...] = (torch.zeros((1, *self._latent_shape), dtype=self._dtype, device=self._device),)
-        if len(list(module.parameters())) and _takes_timestep(module):
-            inputs += (torch.zeros(1, dtype=torch.int64, device=self._device),)
+        """At the batch that is drawn: diffusers' attention writes it into a trace."""
+        inputs: tuple[Any, ...] = (
+            torch.zeros((self._batch, *self._latent_shape), dtype=self._dtype, device=self._device),
+        )
+        if isinstance(module, UnetComponent):
+            inputs += (torch.zeros(self._batch, dtype=torch.int64, device=self._device),)
         with torch.inference_mode():
             return torch.jit.trace(module, inputs, check_trace=False)
 
@@ -93,12 +97,6 @@ class TorchSubject:
         quantiser.register_forward_pre_hook(lambda _module, args: tuple(a.float() for a in args))
         quantiser.register_forward_hook(lambda _module, _args, output: (output[0].half(), *output[1:]))
         self.remarks.append("the quantiser is in fp32: PyTorch has no cdist in fp16 on a CPU")
-
-
-def _takes_timestep(module: nn.Module) -> bool:
-    from ldmc.compiler.networks import UnetComponent
-
-    return isinstance(module, UnetComponent)
 
 
 def _pixels(images: torch.Tensor) -> Any:

@@ -1,5 +1,6 @@
 """The process of one level: opens it, draws when it is told to, and says what that took. JSON lines in and out.
 
+    {"question": "prepare", "level": ..., ...}       ->  {"prepare_seconds": ...}     once per machine, then it ends
     {"question": "open", "level": "jit", ...}        ->  {"load_seconds": ..., "remarks": [...]}
     {"question": "draw", "steps": 20, ...}           ->  {"step": 1, "of": 20} ... {"timing": {...}, "picture": FILE}
     {"question": "memory"}                           ->  {"peak_rss_bytes": ..., ...}
@@ -47,9 +48,20 @@ class Worker:
         """Answer one question; an error of the subject is an answer as well."""
         kind = question.pop("question")
         try:
-            self._say({"open": self._open, "draw": self._draw, "memory": self._memory}[kind](**question))
+            ask = {"prepare": self._prepare, "open": self._open, "draw": self._draw, "memory": self._memory}[kind]
+            self._say(ask(**question))
         except Exception as error:
             self._say({"failed": _sentence(error)})
+
+    def _prepare(self, **options: Any) -> dict[str, Any]:
+        start = time.monotonic()
+        if options["level"] == "onnxruntime":
+            from ldmc.compiler.levels.onnxruntime import export
+
+            export(options["source"], Path(options["folder"]))
+        else:
+            open_subject(**options)  # the runtime keeps its optimised graph beside the model
+        return {"prepare_seconds": time.monotonic() - start}
 
     def _open(self, **options: Any) -> dict[str, Any]:
         from ldmc.runtime import memory
@@ -67,7 +79,7 @@ class Worker:
         end = time.monotonic()
         if picture is not None:
             np.save(picture, images if batch == 1 else images[0])
-        return {"timing": {**timing, "start": start, "end": end}}
+        return {"timing": {**timing, "start_monotonic_seconds": start, "end_monotonic_seconds": end}}
 
     def _memory(self) -> dict[str, Any]:
         from ldmc.runtime import memory
@@ -81,12 +93,18 @@ class Worker:
 
 
 def open_subject(
-    level: str, bundle: str | None, source: dict[str, Any], threads: int | None, device: str, folder: str
+    level: str,
+    bundle: str | None,
+    source: dict[str, Any],
+    batch: int,
+    threads: int | None,
+    device: str,
+    folder: str,
 ) -> Subject:
     """The subject of a level.
 
-    source: where the model is, as `source.Source` writes it. device: PyTorch's, for levels that run in it.
-    folder: for files that are needed meanwhile.
+    source: the manifest's section of that name, and `place`: where the model is, if not where it says.
+    batch: pictures of a drawing. device: PyTorch's, for levels that run in it. folder: for files of the level's own.
     """
     if bundle is not None:
         from ldmc.compiler.levels.bundle import BundleSubject
@@ -98,8 +116,8 @@ def open_subject(
         return SessionSubject(Path(folder), threads)
     from ldmc.compiler.levels.pytorch import TorchSubject
 
-    return TorchSubject(source, half=level.endswith("-fp16"), trace=level.startswith("jit"), threads=threads,
-                        device=device)
+    half, trace = level.endswith("-fp16"), level.startswith("jit")
+    return TorchSubject(source, half=half, trace=trace, batch=batch, threads=threads, device=device)
 
 
 def _sentence(error: Exception) -> str:
