@@ -117,8 +117,9 @@ class Pipeline(object):
             latent: float, [batch, channels, height, width]: start from this instead of the seed's first noise.
             on_step: called as on_step(done, steps) after each step.
         Returns: (image, seconds): uint8, H x W x 3, or N x H x W x 3 for a batch over 1; a dict of
-            denoise_seconds, decode_seconds, total_seconds, and open_seconds: how much of these went into opening
-            components, where they are loaded one at a time.
+            denoise_seconds, decode_seconds, total_seconds; open_seconds: how much of these went into opening
+            components, where they are loaded one at a time; start_monotonic_seconds, end_monotonic_seconds: when it
+            was, by time.monotonic(), which all processes of a Linux machine share.
         Raises: InputProblem for an argument that does not fit; BundleProblem where a component fails.
         """
         sampler = DDIM(self.manifest.scheduler)
@@ -133,17 +134,18 @@ class Pipeline(object):
             if len(sample) != batch:
                 raise InputProblem("latent holds %d latents and batch is %d" % (len(sample), batch))
         opened_seconds = self._components.open_seconds
-        start = time.perf_counter()
+        start = time.monotonic()
         for done, t in enumerate(timesteps, 1):
             noise = self._draw(sources) if eta > 0 else None
             sample = sampler.step(self.unet(sample, int(t)), t, sample, eta, noise)
             if on_step is not None:
                 on_step(done, len(timesteps))
-        denoised = time.perf_counter()
+        denoised = time.monotonic()
         images = _to_uint8(self.decode(sample))
-        end = time.perf_counter()
+        end = time.monotonic()
         seconds = {"denoise_seconds": denoised - start, "decode_seconds": end - denoised, "total_seconds": end - start,
-                   "open_seconds": self._components.open_seconds - opened_seconds}
+                   "open_seconds": self._components.open_seconds - opened_seconds,
+                   "start_monotonic_seconds": start, "end_monotonic_seconds": end}
         return (images[0] if batch == 1 else images), seconds
 
     def close(self):

@@ -22,7 +22,7 @@ def bench(open_pipeline, steps=20, runs=5, warmup=1, seed=0, batch=1, threads=No
         on_run: called as on_run(done, of) after each drawing.
     Returns: dict of
         load_seconds, first_seconds: float.
-        denoise, decode, total: dict of p50_seconds, p90_seconds, p99_seconds, min_seconds, mean_seconds.
+        denoise, decode, total: see `summary`.
         open_seconds: mean of what of the total went into opening components again; 0 where all are held.
         runs, steps, warmup, batch: int. threads: int or None (one per core).
         peak_rss_bytes: most physical memory of this process so far. private_bytes_after_load: unshared, unmapped
@@ -54,13 +54,14 @@ def bench(open_pipeline, steps=20, runs=5, warmup=1, seed=0, batch=1, threads=No
 
 
 def summary(seconds):
-    """p50, p90, p99, least and mean of a list of seconds, as a dict."""
+    """p50, p90, p99, least, mean and number of a list of seconds, as a dict."""
     return {
         "p50_seconds": percentile(seconds, 50),
         "p90_seconds": percentile(seconds, 90),
         "p99_seconds": percentile(seconds, 99),
         "min_seconds": min(seconds),
         "mean_seconds": sum(seconds) / len(seconds),
+        "n": len(seconds),
     }
 
 

@@ -1,6 +1,7 @@
 """Loading, drawing, and arguments that do not fit."""
 
 import builtins
+import time
 
 import numpy as np
 import onnxruntime
@@ -91,7 +92,10 @@ def test_steps_are_reported_and_timed(pipeline):
     image, seconds = pipeline.generate_timed(steps=4, on_step=lambda done, steps: seen.append((done, steps)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert image.shape == (32, 32, 3)
-    assert sorted(seconds) == ["decode_seconds", "denoise_seconds", "open_seconds", "total_seconds"]
+    assert sorted(seconds) == ["decode_seconds", "denoise_seconds", "end_monotonic_seconds", "open_seconds",
+                               "start_monotonic_seconds", "total_seconds"]
+    assert seconds["end_monotonic_seconds"] - seconds["start_monotonic_seconds"] == seconds["total_seconds"]
+    assert 0 <= time.monotonic() - seconds["end_monotonic_seconds"] < 60
     assert seconds["open_seconds"] == 0
     assert seconds["total_seconds"] == pytest.approx(seconds["denoise_seconds"] + seconds["decode_seconds"])
 

@@ -15,7 +15,8 @@ def test_a_bench_has_its_documented_keys(shared_bundle):
         "batch", "decode", "denoise", "first_seconds", "load_seconds", "open_seconds", "peak_rss_bytes",
         "private_bytes_after_load", "runs", "steps", "threads", "total", "warmup"]
     for phase in ("denoise", "decode", "total"):
-        assert sorted(result[phase]) == ["mean_seconds", "min_seconds", "p50_seconds", "p90_seconds", "p99_seconds"]
+        assert sorted(result[phase]) == [
+            "mean_seconds", "min_seconds", "n", "p50_seconds", "p90_seconds", "p99_seconds"]
         assert 0 < result[phase]["min_seconds"] <= result[phase]["p50_seconds"] <= result[phase]["p99_seconds"]
     assert (result["runs"], result["steps"], result["warmup"], result["batch"], result["threads"]) == (3, 2, 2, 2, 1)
     assert result["load_seconds"] > 0 and result["first_seconds"] > 0
@@ -44,7 +45,7 @@ def test_warmup_is_left_out_and_gives_the_first():
     result = bench(lambda: clock, runs=3, warmup=1)
     assert result["first_seconds"] == 10.0
     assert result["denoise"] == {"p50_seconds": 2.0, "p90_seconds": 2.8, "p99_seconds": 2.98, "min_seconds": 1.0,
-                                 "mean_seconds": 2.0}
+                                 "mean_seconds": 2.0, "n": 3}
     assert result["open_seconds"] == 0.25
     assert clock.closed
 
