@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from ldmc.compiler.levels.level import Level
 from ldmc.compiler.levels.process import LevelFailed, LevelProcess, LevelStopped
-from ldmc.compiler.levels.result import compared, row, whole
+from ldmc.compiler.levels.result import compare_rows, describe_model, gpu_name, packages, row
 from ldmc.errors import LdmcError
+from ldmc.runtime.manifest import Manifest
 from ldmc.runtime.meters import Recorder, choose
+from ldmc.runtime.result import document
 
 if TYPE_CHECKING:
     from ldmc.compiler.driver import Progress
@@ -33,14 +35,13 @@ class BenchRequest:
     """What to measure.
 
     levels: at least one; the first that can be measured is what the others are compared with.
-    source: the manifest's section of that name, of the model all of them run. model: where it is, if not where that
-        says. steps, runs, warmup, batch, seed: of every level. threads: None for the engine's choice.
+    manifest: of a bundle of the model that all of them run. model: where it is, if not where that says. steps, runs, warmup, batch, seed: of every level. threads: None for the engine's choice.
     device: PyTorch's, for levels that run in it. limit_seconds: a level whose drawing takes longer is stopped.
     power: a target's `power`, or "" for whatever meter is here. command: as typed, for the result.
     """
 
     levels: tuple[Level, ...]
-    source: dict[str, Any]
+    manifest: Manifest
     model: str | None = None
     steps: int = 20
     runs: int = 5
@@ -52,6 +53,11 @@ class BenchRequest:
     limit_seconds: float = 600.0
     power: str = ""
     command: str = ""
+
+    def settings(self) -> dict[str, Any]:
+        """What every level was given, for the result."""
+        names = ("steps", "runs", "warmup", "batch", "threads", "seed")
+        return {**{name: getattr(self, name) for name in names}, "torch_device": self.device}
 
 
 @dataclass
@@ -107,12 +113,21 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
         _take_turns(contestants, request, folder, progress)
         for contestant in contestants:
             contestant.memory = contestant.ask("memory", {}) or {}
-        rows = [row(contestant, request.warmup, recorder, idle_watts, why_no_meter or "") for contestant in contestants]
-        compared(rows, {c.level.name: c.picture for c in contestants if c.picture is not None})
+        rows = [row(each, request.warmup, recorder, idle_watts, why_no_meter or "") for each in contestants]
+        compare_rows(rows, {c.level.name: c.picture for c in contestants if c.picture is not None})
     if all(contestant.status != "measured" for contestant in contestants):
         told = "; ".join(f"{contestant.level.name}: {contestant.why}" for contestant in contestants)
         raise LdmcError(f"no level could be measured: {told}", fix="see `ldmc doctor` for what this machine can run")
-    return whole(request, rows, meter, why_no_meter, idle_watts)
+    found: dict[str, Any] = document(
+        command=request.command,
+        settings=request.settings(),
+        model=describe_model(request),
+        power={"meter": meter.title if meter else None, "absent": why_no_meter, "idle_watts": idle_watts},
+        levels=rows,
+        packages=packages(),
+        gpu=gpu_name(request.device),
+    )
+    return found
 
 
 def _idle(recorder: Recorder | None, progress: Progress) -> float | None:
@@ -136,7 +151,7 @@ def _open(
     options = {
         "level": level.name,
         "bundle": str(level.bundle.resolve()) if level.bundle is not None else None,
-        "source": {**request.source, "place": request.model},
+        "source": {**request.manifest.data["source"], "place": request.model},
         "batch": request.batch,
         "threads": request.threads,
         "device": request.device,
@@ -152,7 +167,9 @@ def _open(
         progress.note(f"{level.name}: {remark}")
 
 
-def _prepare(contestant: Contestant, request: BenchRequest, options: dict[str, Any], own: Path, progress: Progress) -> None:
+def _prepare(
+    contestant: Contestant, request: BenchRequest, options: dict[str, Any], own: Path, progress: Progress
+) -> None:
     """What is done once per machine and kept. In a process that then ends: it is not part of what is measured."""
     if contestant.level.bundle is None and contestant.level.name != "onnxruntime":
         return

@@ -27,6 +27,8 @@ BASELINES = {
     "jit-fp16": "TorchScript, fp16",
     "onnxruntime": "ONNX Runtime, fp32",
 }
+# What runs a form.
+_ENGINES = {"onnx": "onnxruntime", "torchscript": "torch", "aoti": "torch", "engine": "tensorrt"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Level:
         """Whether it computes in fp16."""
         if self.manifest is None:
             return self.name.endswith("-fp16")
-        return self.manifest.components["unet"].inputs[0].dtype == "float16"
+        return bool(self.manifest.components["unet"].inputs[0].dtype == "float16")
 
     def describe(self) -> dict[str, Any]:
         """What a result says of it before anything is measured."""
@@ -52,9 +54,9 @@ class Level:
             return {"name": self.name, "title": self.title, "kind": "baseline", "bundle": None, "target": None,
                     "engine": engine, "pipeline": None}
         data = self.manifest.data
-        engines = {part.engine for entry in self.manifest.components.values() for part in entry.parts}
+        forms = {part.form for entry in self.manifest.components.values() for part in entry.parts}
         return {"name": self.name, "title": self.title, "kind": "bundle", "bundle": self.bundle.name,
-                "target": self.manifest.target, "engine": " and ".join(sorted(engines)),
+                "target": self.manifest.target, "engine": " and ".join(sorted(_ENGINES[form] for form in forms)),
                 "pipeline": dict(data["pipeline"])}
 
 

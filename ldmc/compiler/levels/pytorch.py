@@ -45,7 +45,8 @@ class TorchSubject:
                 self._keep_quantiser(module)
             networks.append(module.to(self._device))
         self._latent_shape = program.components[0].inputs[0].shape[1:]
-        self._unet, self._decoder = (self._traced(n) for n in networks) if trace else networks
+        modules: list[Any] = [self._traced(network) for network in networks] if trace else networks
+        self._unet, self._decoder = modules
 
     def draw(
         self, seed: int, steps: int, batch: int, on_step: Callable[[int, int], None]

@@ -43,13 +43,15 @@ class Worker:
     def __init__(self, answers: TextIO) -> None:
         self._answers = answers
         self._subject: Subject | None = None
+        self._kinds: dict[str, Callable[..., dict[str, Any]]] = {
+            "prepare": self._prepare, "open": self._open, "draw": self._draw, "memory": self._memory,
+        }
 
     def answer(self, question: dict[str, Any]) -> None:
         """Answer one question; an error of the subject is an answer as well."""
         kind = question.pop("question")
         try:
-            ask = {"prepare": self._prepare, "open": self._open, "draw": self._draw, "memory": self._memory}[kind]
-            self._say(ask(**question))
+            self._say(self._kinds[kind](**question))
         except Exception as error:
             self._say({"failed": _sentence(error)})
 
