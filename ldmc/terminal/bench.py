@@ -9,22 +9,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ldmc.compiler.levels.columns import EMPTY, REST, TIMES, Column, notes
+from ldmc.compiler.levels.columns import COST, DRAWING, EMPTY, Column, notes
 from ldmc.compiler.levels.compare import Comparison, Row
 
 
-_HEADINGS = ("latency s", "x", "energy J", "x", "power W", "peak MiB", "speedup")
+_HEADINGS = ("seconds", "x", "J", "x", "W", "MiB", "speedup")
 
 
 def print_bench(result: dict[str, Any], console: Console) -> None:
     """Times, then memory, power and fidelity; below, why a cell is empty."""
-    settings = result["settings"]
-    levels = result["levels"]
-    title = f"{settings['runs']} runs in turn of {settings['steps']} steps, batch {settings['batch']}; medians"
-    rest = [column for column in REST if any(column.cell(level) != EMPTY for level in levels)]
-    console.print(_table(title, levels, TIMES))
-    console.print(_table(f"on {result['device']}", levels, rest))
-    for note in notes(levels, (*TIMES, *REST)):
+    settings, levels = result["settings"], result["levels"]
+    runs = f"{settings['runs']} runs in turn of {settings['steps']} steps, batch {settings['batch']}: seconds, medians"
+    filled = [column for column in COST if any(column.cell(level) != EMPTY for level in levels)]
+    console.print(_table(runs, levels, DRAWING))
+    console.print(_table(f"{result['device']}: what it costs", levels, filled))
+    for note in notes(levels, (*DRAWING, *COST)):
         console.print(f"- {escape(note)}", highlight=False)
     if result["power"]["meter"]:
         idle = result["power"]["idle_watts"]
@@ -33,28 +32,30 @@ def print_bench(result: dict[str, Any], console: Console) -> None:
 
 
 def _table(title: str, levels: Sequence[dict[str, Any]], columns: Sequence[Column]) -> Table:
-    table = Table(title=escape(title), title_justify="left", pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", padding=(0, 0, 0, 1), pad_edge=False)
     table.add_column("level", overflow="fold")
     for column in columns:
-        table.add_column(column.heading, justify="right")
+        table.add_column(column.heading.removesuffix(" s"), justify="right", no_wrap=True)
     for level in levels:
-        table.add_row(escape(level["name"]), *(column.cell(level) for column in columns))
+        table.add_row(escape(level["name"].removesuffix(".ldmc")), *(column.cell(level) for column in columns))
     return table
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Every level of every device, relative to the first device's baseline."""
     device, level = comparison.reference
-    table = Table(title=escape(f"relative to {device}, {level}"), title_justify="left", pad_edge=False)
-    table.add_column("device", overflow="fold")
-    table.add_column("level", overflow="fold")
+    title = escape(f"relative to {device}, {level}")
+    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1), pad_edge=False)
+    table.add_column("device, level", overflow="fold")
     for heading in _HEADINGS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     shown = ""
     for row in comparison.rows:
-        if shown and row.device != shown:
-            table.add_section()
-        table.add_row(escape(row.device) if row.device != shown else "", escape(row.level), *_cells(row))
+        if row.device != shown:
+            if shown:
+                table.add_section()
+            table.add_row(f"[bold]{escape(row.device)}[/]")
+        table.add_row(f"  {escape(row.level.removesuffix('.ldmc'))}", *_cells(row))
         shown = row.device
     console.print(table)
     for remark in (*comparison.remarks, *_reasons(comparison.rows)):

@@ -35,7 +35,8 @@ class BenchRequest:
     """What to measure.
 
     levels: at least one; the first that can be measured is what the others are compared with.
-    manifest: of a bundle of the model that all of them run. model: where it is, if not where that says. steps, runs, warmup, batch, seed: of every level. threads: None for the engine's choice.
+    manifest: of a bundle of the model that all of them run. model: where it is, if not where that says.
+    steps, runs, warmup, batch, seed: of every level. threads: None for the engine's choice.
     device: PyTorch's, for levels that run in it. limit_seconds: a level whose drawing takes longer is stopped.
     power: a target's `power`, or "" for whatever meter is here. command: as typed, for the result.
     """

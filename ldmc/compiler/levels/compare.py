@@ -109,7 +109,7 @@ def latency_seconds(level: dict[str, Any]) -> float | None:
 
 
 def peak_bytes(level: dict[str, Any]) -> int | None:
-    """What a level needs: the GPU's memory where it runs on one, as the reference project counts; else the process's."""
+    """The GPU's memory where a level runs on one, as the reference project counts it; else its process's."""
     found: int | None = level.get("peak_gpu_bytes")
     return found if found is not None else level.get("peak_rss_bytes")
 

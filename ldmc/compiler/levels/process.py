@@ -109,7 +109,7 @@ class LevelProcess:
             return
         self.kill()
         at_most = f"the limit is {duration(limit)} (--limit)"
-        if question == "open":
+        if question in ("prepare", "open"):
             raise LevelStopped(f"opening it did not end within {duration(limit)}: {at_most}")
         if steps:
             raise LevelStopped(f"one UNet call takes {duration(step_seconds / steps)}, {of} of them "
