@@ -60,7 +60,7 @@ def _why_none(power, problems):
     if unreadable or power:
         return "; ".join(unreadable or [str(problem) for problem in problems])
     rapl = [str(problem) for problem in problems if "RAPL" in str(problem)]
-    return "nothing here measures power: no Jetson's rails, no battery, and %s" % " ".join(rapl)
+    return "nothing here measures power: no rails of a Jetson, no battery, and %s" % " ".join(rapl)
 
 
 def _try(meter):

@@ -14,6 +14,7 @@ from .nvml_library import NAME, Gpu
 from .reading import MeterProblem
 
 INTERVAL_SECONDS = 0.2
+PEAKS = ("peak_pss_bytes", "peak_gpu_bytes", "peak_system_bytes")
 COST = 20  # a reading that takes long (walking the pages of 2 GB, starting nvidia-smi) is taken as much seldomer
 
 
@@ -59,7 +60,12 @@ class Watch(object):
         while True:
             last = self._stop.is_set()
             start = time.monotonic()
-            self._look()
+            try:
+                self._look()
+            except Exception as problem:  # a fault of this program: what is watched must not fail of it
+                self.why = {name: "%s: %s" % (type(problem).__name__, problem) for name in PEAKS
+                            if getattr(self, name) is None}
+                return
             if last:
                 return
             self._stop.wait(max(self._interval_seconds, COST * (time.monotonic() - start)))
