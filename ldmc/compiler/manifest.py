@@ -58,6 +58,7 @@ def manifest(
         "requirements": {"python": target.requirements["python"], "packages": packages},
         "scheduler": dict(program.scheduler),
         "load": target.load,
+        "power": target.power,
         "finish": dict(finish),
         "toolchain": _toolchain(),
     }

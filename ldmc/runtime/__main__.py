@@ -2,6 +2,7 @@
 
     python3 -m runtime --steps 20 --seed 0 -o out.png
     python3 -m runtime --time --runs 5
+    python3 -m runtime bench -o here.json      with power and memory, for `ldmc compare` (see `bench`)
     python3 -m runtime finish                  where the device has something left to build (see `finish`)
 """
 
@@ -14,6 +15,7 @@ from .errors import BundleProblem
 from .loader import load
 from .measure import PHASES, bench
 from .png import grid, write_png
+from .speech import counter, say
 
 INTERRUPTED = 130
 
@@ -25,16 +27,19 @@ def main(arguments=None):
         from .finish.command import main as finish
         return finish(arguments[1:])
     try:
+        if arguments[:1] == ["bench"]:
+            from .bench.command import main as bench_command
+            return bench_command(arguments[1:])
         if arguments[:1] == ["finish-helper"]:  # how `finish` runs its own child processes
             return _help_finish(arguments[1], arguments[2:])
         options = _parser().parse_args(arguments)
         (_time if options.time else _draw)(options)
     except BundleProblem as problem:
         fix = " fix: %s" % problem.fix if problem.fix else ""
-        _say("error: %s%s" % (problem.message, fix))
+        say("error: %s%s" % (problem.message, fix))
         return problem.exit_code
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return INTERRUPTED
     return 0
 
@@ -69,7 +74,7 @@ def _draw(options):
     output = options.output or "out.png"
     with _open(options) as pipeline:
         images, seconds = pipeline.generate_timed(
-            seed=options.seed, steps=options.steps, batch=options.batch, eta=options.eta, on_step=_counter("step"))
+            seed=options.seed, steps=options.steps, batch=options.batch, eta=options.eta, on_step=counter("step"))
     picture = images if options.batch == 1 else grid(images)
     write_png(output, picture)
     print("wrote %s: %d x %d, seed %d, %d steps, %.2f s (denoise %.2f, decode %.2f)" % (
@@ -80,7 +85,7 @@ def _draw(options):
 def _time(options):
     result = bench(
         lambda: _open(options), steps=options.steps, runs=options.runs, warmup=options.warmup, seed=options.seed,
-        batch=options.batch, threads=options.threads, on_run=_counter("run"))
+        batch=options.batch, threads=options.threads, on_run=counter("run"))
     if options.json:
         print(json.dumps(result, indent=2, sort_keys=True))
         return
@@ -100,24 +105,8 @@ def _time(options):
 def _open(options):
     pipeline = load(options.bundle, verify=options.verify, threads=options.threads, cache=not options.no_cache)
     for remark in pipeline.remarks:
-        _say("warning: %s" % remark)
+        say("warning: %s" % remark)
     return pipeline
-
-
-def _counter(word):
-    """A counter that overwrites itself on a terminal; nothing where stderr is a file or a pipe."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done, total):
-        sys.stderr.write("\r%s %d/%d%s" % (word, done, total, "\n" if done == total else ""))
-        sys.stderr.flush()
-
-    return show
-
-
-def _say(text):
-    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":

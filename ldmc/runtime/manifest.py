@@ -75,7 +75,8 @@ class Manifest(object):
 
     Attributes: `root` (bundle folder), `path` (of manifest.json), `data` (the whole JSON object), `name`, `target`,
     `components` (name -> ComponentEntry), `scheduler` (dict), `files` (list of dicts: path, bytes, sha256, role),
-    `load` ("together" or "one-at-a-time"), `finish` (what is left to do on the device; {} where nothing ever was).
+    `load` ("together" or "one-at-a-time"), `power` (what its target's power is read from; "" where nothing is known, as
+    in older bundles), `finish` (what is left to do on the device; {} where nothing ever was).
     """
 
     def __init__(self, root, data):
@@ -88,6 +89,7 @@ class Manifest(object):
         self.scheduler = data["scheduler"]
         self.files = data["files"]
         self.load = data.get("load", "together")
+        self.power = data.get("power") or ""
         self.finish = data.get("finish") or {}
 
     def of_sources(self):

@@ -18,6 +18,10 @@ class MeterProblem(Exception):
     """A meter cannot be read; the text is the reason that stands where the number would."""
 
 
+class NotHere(MeterProblem):
+    """There is no such meter here at all."""
+
+
 class Reading(object):
     """One reading.
 

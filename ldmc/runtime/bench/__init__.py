@@ -1,0 +1,8 @@
+"""`python3 -m runtime bench`: time, memory and energy of a bundle on the device it is for.
+
+    command.py    what is asked for, and what is shown
+    flow.py       idle power, preparing, drawings under the meter, the level
+    machine.py    what machine this is
+
+The result has the form of `ldmc bench`, so that `ldmc compare` on a host puts it beside others.
+"""
