@@ -20,6 +20,7 @@ import gc
 import importlib.util
 import logging
 import platform
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -181,14 +182,12 @@ def _lacks_gpu(target: Target) -> str:
 
 def _lacks_compiler() -> str:
     """The C++ compiler that PyTorch would call."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
+    from torch._inductor import config
 
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        return "AOTInductor needs a C++ compiler, and there is no g++ here: install g++, or name another in CXX"
-    return ""
+    named = [name for name in config.cpp.cxx if name]
+    if any(map(shutil.which, named)):
+        return ""
+    return f"AOTInductor needs a C++ compiler, and there is no {named[0]} here: install g++, or name another in CXX"
 
 
 def _operators(exported: Any) -> dict[str, int]:

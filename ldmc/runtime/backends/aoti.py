@@ -8,15 +8,14 @@ PyTorch does not: code for another CPU ends the process.
 """
 
 import gc
-import logging
 import platform
-import warnings
 
 from .. import memory
 from ..errors import BundleProblem
 from .aoti_cuda import CudaPart
-from .pytorch import import_torch, install_hint, last_line, run_on_cpu
+from .pytorch import first_line, import_torch, install_hint, run_on_cpu
 
+MODEL_NAME = "model"  # of the only one in a package
 # What each has is in those after it; other machines have no such order.
 X86_ORDER = ("DEFAULT", "AVX2", "AVX512")
 REBUILD = "build the bundle again on this machine: --target %s --passes aoti"
@@ -36,7 +35,7 @@ class CpuPart(object):
         try:
             return run_on_cpu(self._torch, self._model, arrays, self._threads)
         except Exception as problem:  # the engine's errors share no narrower base
-            raise BundleProblem("PyTorch failed to run component %s: %s" % (self._part.name, last_line(problem)))
+            raise BundleProblem("PyTorch failed to run component %s: %s" % (self._part.name, first_line(problem)))
 
     def close(self):
         """Drops the package and its memory."""
@@ -56,22 +55,19 @@ def open_part(manifest, part, options, remarks):
 
 
 def _load(torch, manifest, part, on_gpu):
-    """The package as a function of tensors."""
+    """The package as a function of tensors that gives a list of tensors.
+
+    By PyTorch's own loader and not by `torch._inductor.aoti_load_package` around it, which imports the whole compiler:
+    5 s, and it calls g++ to see what this CPU can do.
+    """
     path = manifest.file_path(part.file)
-    logger = logging.getLogger("torch._inductor")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # of a broken file it warns that it is outdated, before it refuses it
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from_file = torch._inductor.aoti_load_package
-            # One thread runs it: the lock around it would not be captured.
-            return from_file(path, run_single_threaded=on_gpu)
+        # One thread runs it on the GPU: what keeps threads apart cannot be captured.
+        loader = torch._C._aoti.AOTIModelPackageLoader(path, MODEL_NAME, on_gpu, 1, -1)
     except Exception as problem:  # the engine's errors share no narrower base
-        message = "PyTorch %s cannot load %s: %s" % (torch.__version__, path, last_line(problem))
+        message = "PyTorch %s cannot load %s: %s" % (torch.__version__, path, first_line(problem))
         raise BundleProblem(message, "copy the bundle again whole, or build it again")
-    finally:
-        logger.setLevel(level)
+    return lambda *tensors: loader.run(list(tensors))
 
 
 def _check_torch(torch, manifest, compiled):

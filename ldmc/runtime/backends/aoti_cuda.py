@@ -13,7 +13,7 @@ import gc
 import numpy as np
 
 from ..errors import BundleProblem
-from .pytorch import last_line
+from .pytorch import first_line
 
 # The first call loads kernels and picks algorithms, which cannot be captured; PyTorch's documents warm up three times.
 WARM_UP_CALLS = 3
@@ -23,7 +23,7 @@ class CudaPart(object):
     """One package on the GPU.
 
     Args:
-        model: function of tensors on the GPU; the same shapes and dtypes at every call.
+        model: function of tensors on the GPU that gives a list of such, on the current stream.
         remarks: list of str: told where there is no graph.
     """
 
@@ -40,7 +40,7 @@ class CudaPart(object):
                 self._warm_up()
                 self._capture(remarks)
         except Exception as problem:  # the engine's errors share no narrower base
-            raise BundleProblem("PyTorch failed to run component %s: %s" % (part.name, last_line(problem)))
+            raise BundleProblem("PyTorch failed to run component %s: %s" % (part.name, first_line(problem)))
 
     def run(self, arrays):
         """Outputs for `arrays`, both in the manifest's order, when the GPU has them. Raises BundleProblem."""
@@ -53,21 +53,17 @@ class CudaPart(object):
                     self._graph.replay()
                     outputs = self._outputs
                 else:
-                    outputs = self._call()
+                    outputs = self._model(*self._inputs)
                 # A copy to the host waits for the kernels before it on the stream.
                 return [output.cpu().numpy() for output in outputs]
         except Exception as problem:  # the engine's errors share no narrower base
-            raise BundleProblem("PyTorch failed to run component %s: %s" % (self._part.name, last_line(problem)))
+            raise BundleProblem("PyTorch failed to run component %s: %s" % (self._part.name, first_line(problem)))
 
     def close(self):
         """Drops the graph, the package and their memory on the GPU."""
         self._graph = self._outputs = self._inputs = self._model = None
         gc.collect()
         self._torch.cuda.empty_cache()
-
-    def _call(self):
-        outputs = self._model(*self._inputs)
-        return [outputs] if isinstance(outputs, self._torch.Tensor) else list(outputs)
 
     def _warm_up(self):
         """On a stream of its own, as capturing does: libraries keep a workspace for each stream."""
@@ -76,7 +72,7 @@ class CudaPart(object):
         side.wait_stream(cuda.current_stream())
         with cuda.stream(side):
             for _ in range(WARM_UP_CALLS):
-                self._call()
+                self._model(*self._inputs)
         cuda.current_stream().wait_stream(side)
         cuda.synchronize()
 
@@ -85,11 +81,11 @@ class CudaPart(object):
         graph = cuda.CUDAGraph()
         try:
             with cuda.graph(graph):
-                outputs = self._call()
+                outputs = self._model(*self._inputs)
             graph.replay()
             cuda.synchronize()
         except Exception as problem:  # the engine's errors share no narrower base
             remarks.append("%s: PyTorch could not capture a CUDA graph (%s); its kernels are launched one by one, "
-                           "which takes longer" % (self._part.name, last_line(problem)))
+                           "which takes longer" % (self._part.name, first_line(problem)))
             return
         self._graph, self._outputs = graph, outputs

@@ -20,10 +20,19 @@ def install_hint(manifest):
     return "pip install 'torch%s'" % manifest.requirement("torch")
 
 
+def first_line(problem):
+    """What went wrong: behind it, CUDA's errors have advice, and others a stack."""
+    return _lines(problem)[0]
+
+
 def last_line(problem):
-    """What went wrong: PyTorch's errors begin with the whole stack of it."""
-    lines = [line for line in str(problem).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(problem).__name__
+    """What went wrong in a script: its errors begin with the whole stack of it."""
+    return _lines(problem)[-1]
+
+
+def _lines(problem):
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines or [type(problem).__name__]
 
 
 def run_on_cpu(torch, call, arrays, threads):
