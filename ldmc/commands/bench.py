@@ -28,7 +28,9 @@ from ldmc.errors import UsageError
 @click.option("--batch", default=1, show_default=True, help="Pictures of a drawing.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", type=int, help="Threads of every level. Default: the engine's own choice.")
-@click.option("--device", default="cpu", show_default=True, help="PyTorch's, for its levels: cpu, cuda, cuda:1.")
+@click.option(
+    "--device", help="PyTorch's, for its levels: cpu, cuda, cuda:1. Default: cuda where a bundle is for this GPU."
+)
 @click.option("--limit", default=600.0, show_default=True, help="Seconds: a level that draws for longer is stopped.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file. Default: beside the first bundle.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also a table in the paper's columns.")
@@ -45,7 +47,7 @@ def bench(
     batch: int,
     seed: int,
     threads: int | None,
-    device: str,
+    device: str | None,
     limit: float,
     output: Path | None,
     csv_file: Path | None,
@@ -61,7 +63,7 @@ def bench(
     """
     from ldmc.compiler.levels.bench import BenchRequest, bench
     from ldmc.compiler.levels.columns import markdown, paper_csv
-    from ldmc.compiler.levels.level import levels_of, parse_baselines
+    from ldmc.compiler.levels.level import default_device, levels_of, parse_baselines
     from ldmc.terminal import RichProgress
     from ldmc.terminal.bench import print_bench
 
@@ -79,8 +81,10 @@ def bench(
     output = output or _beside(bundles[0])
     for file in filter(None, (output, csv_file, markdown_file)):
         check_writable(file)
+    device = device or default_device(levels)
+    power = "nvml" if device.startswith("cuda") else ""
     request = BenchRequest(
-        tuple(levels), manifest, model, steps, runs, warmup, batch, seed, threads, device, limit, command=typed()
+        tuple(levels), manifest, model, steps, runs, warmup, batch, seed, threads, device, limit, power, typed()
     )
     result = bench(request, RichProgress(terminal))
     print_bench(result, terminal)

@@ -21,13 +21,15 @@ from ldmc.compiler.levels.process import LevelFailed, LevelProcess, LevelStopped
 from ldmc.compiler.levels.result import compare_rows, describe_model, gpu_name, packages, row
 from ldmc.errors import LdmcError
 from ldmc.runtime.manifest import Manifest
-from ldmc.runtime.meters import Recorder, choose
+from ldmc.runtime.meters import MeterProblem, Recorder, choose
+from ldmc.runtime.meters.watch import GpuMemory, Watch
 from ldmc.runtime.result import document
 
 if TYPE_CHECKING:
     from ldmc.compiler.driver import Progress
 
 IDLE_SECONDS = 3.0
+WATCHED = ("peak_pss_bytes", "peak_gpu_bytes")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Contestant:
     prepare_seconds: float | None = None
     timings: list[dict[str, float]] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
+    unwatched: dict[str, str] = field(default_factory=dict)
     picture: Path | None = None
 
     def ask(self, question: str, arguments: dict[str, Any], **how: Any) -> dict[str, Any] | None:
@@ -104,16 +107,17 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
     meter, why_no_meter = choose(request.power)
     with tempfile.TemporaryDirectory(prefix="ldmc-bench-") as name, ExitStack() as stack:
         folder = Path(name)
+        gpu = _gpu_memory(request, stack)
         recorder = stack.enter_context(Recorder(meter)) if meter is not None else None
         idle_watts = _idle(recorder, progress)
         contestants = [Contestant(level) for level in request.levels]
         for contestant in contestants:
             _open(contestant, request, folder, stack, progress)
         for contestant in contestants:
-            _warm_up(contestant, request, folder, progress)
+            _warm_up(contestant, request, folder, gpu, progress)
         _take_turns(contestants, request, folder, progress)
         for contestant in contestants:
-            contestant.memory = contestant.ask("memory", {}) or {}
+            contestant.memory.update(contestant.ask("memory", {}) or {})
         rows = [row(each, request.warmup, recorder, idle_watts, why_no_meter or "") for each in contestants]
         compare_rows(rows, {c.level.name: c.picture for c in contestants if c.picture is not None})
     if all(contestant.status != "measured" for contestant in contestants):
@@ -140,6 +144,18 @@ def _idle(recorder: Recorder | None, progress: Progress) -> float | None:
         time.sleep(max(IDLE_SECONDS, 5 * recorder.interval_seconds))
         energy = recorder.energy(start, time.monotonic())
     return energy.mean_watts if energy is not None else None
+
+
+def _gpu_memory(request: BenchRequest, stack: ExitStack) -> GpuMemory | None:
+    """What knows how much of a graphics card each process has; None where no level uses one, or none can be asked."""
+    if request.power != "nvml":
+        return None
+    try:
+        gpu = GpuMemory()
+    except MeterProblem:
+        return None
+    stack.callback(gpu.close)
+    return gpu
 
 
 def _open(
@@ -181,13 +197,21 @@ def _prepare(
     contestant.prepare_seconds = answer["prepare_seconds"] if answer is not None else None
 
 
-def _warm_up(contestant: Contestant, request: BenchRequest, folder: Path, progress: Progress) -> None:
+def _warm_up(
+    contestant: Contestant, request: BenchRequest, folder: Path, gpu: GpuMemory | None, progress: Progress
+) -> None:
+    """Drawings that are not measured. Memory that has to be asked for again and again is watched here, not later,
+    where that would take time from what is measured."""
     if contestant.process is None or request.warmup == 0:
+        contestant.unwatched = dict.fromkeys(WATCHED, "it is watched while warming up, and --warmup is 0")
         return
     total = request.warmup * request.steps
-    with progress.stage(f"{contestant.level.name}: warm up", total) as advance:
+    watch = Watch(contestant.process.pid, gpu)
+    with watch, progress.stage(f"{contestant.level.name}: warm up", total) as advance:
         for _ in range(request.warmup):
             _draw(contestant, request, folder, advance)
+    contestant.memory = {name: getattr(watch, name) for name in WATCHED}
+    contestant.unwatched = {name: watch.why[name] for name in WATCHED if name in watch.why}
 
 
 def _take_turns(

@@ -19,6 +19,7 @@ from typing import Any
 from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.errors import UsageError
 from ldmc.runtime.manifest import Manifest
+from ldmc.targets import nvidia
 
 BASELINES = {
     "eager": "PyTorch eager, fp32",
@@ -102,6 +103,12 @@ def levels_of(bundles: Sequence[Path], baselines: Sequence[str]) -> list[Level]:
         first = first or manifest
         levels.append(Level(name, _title(manifest, name), bundle, manifest))
     return levels
+
+
+def default_device(levels: Sequence[Level]) -> str:
+    """PyTorch's device for its levels: the GPU where a bundle is for an NVIDIA card and this machine has one."""
+    for_card = any(level.manifest is not None and level.manifest.power == "nvml" for level in levels)
+    return "cuda" if for_card and nvidia.compute_capability() is not None else "cpu"
 
 
 def _identity(manifest: Manifest) -> tuple[Any, ...]:

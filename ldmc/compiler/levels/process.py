@@ -41,6 +41,11 @@ class LevelProcess:
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
+    @property
+    def pid(self) -> int:
+        """The worker's process number."""
+        return self._child.pid
+
     def ask(
         self,
         question: str,

@@ -67,12 +67,6 @@ class TorchSubject:
         seconds = {"denoise_seconds": denoised - start, "decode_seconds": end - denoised, "total_seconds": end - start}
         return (images[0] if batch == 1 else images), seconds
 
-    def memory(self) -> dict[str, int | None]:
-        """The caching allocator's most, where the networks are on a GPU."""
-        if self._device.type != "cuda":
-            return {}
-        return {"peak_gpu_bytes": torch.cuda.max_memory_reserved(self._device)}
-
     def _now(self) -> float:
         """The time, once all that was asked of the GPU is done."""
         if self._device.type == "cuda":

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ldmc.runtime.meters import Recorder
 
 NOTHING_KEPT = "nothing is kept from one load to the next"
-NO_GPU = "it does not run on a GPU"
 _PACKAGES = ("ldmc", "torch", "diffusers", "onnxruntime", "tensorrt", "tensorrt-rtx", "numpy")
 EQUAL = "equal to the baseline's, pixel by pixel"
 BASELINE = "it is the baseline"
@@ -38,7 +37,7 @@ def row(
         memory={**contestant.opened, **contestant.memory} if measured else {},
         recorder=recorder,
         idle_watts=idle_watts,
-        absent={"power_watts": why_no_meter, "peak_gpu_bytes": NO_GPU},
+        absent={"power_watts": why_no_meter, **contestant.unwatched},
     )
     columns["prepare_seconds"] = contestant.prepare_seconds
     columns["load_seconds"] = contestant.opened.get("load_seconds") if measured else None

@@ -3,7 +3,7 @@
     {"question": "prepare", "level": ..., ...}       ->  {"prepare_seconds": ...}     once per machine, then it ends
     {"question": "open", "level": "jit", ...}        ->  {"load_seconds": ..., "remarks": [...]}
     {"question": "draw", "steps": 20, ...}           ->  {"step": 1, "of": 20} ... {"timing": {...}, "picture": FILE}
-    {"question": "memory"}                           ->  {"peak_rss_bytes": ..., ...}
+    {"question": "memory"}                           ->  {"peak_rss_bytes": ...}
 
 Only what a level needs is imported, so that its memory is its own: a bundle's process has no PyTorch in it.
 """
@@ -30,10 +30,6 @@ class Subject(Protocol):
         self, seed: int, steps: int, batch: int, on_step: Callable[[int, int], None]
     ) -> tuple[Any, dict[str, float]]:
         """Pictures uint8 [N, H, W, 3] or [H, W, 3], and the seconds as `Pipeline.generate_timed` gives them."""
-        ...
-
-    def memory(self) -> dict[str, int | None]:
-        """What it knows of its memory beyond the process: peak_gpu_bytes."""
         ...
 
 
@@ -86,8 +82,7 @@ class Worker:
     def _memory(self) -> dict[str, Any]:
         from ldmc.runtime import memory
 
-        assert self._subject is not None
-        return {"peak_rss_bytes": memory.peak_rss_bytes(), "peak_gpu_bytes": None, **self._subject.memory()}
+        return {"peak_rss_bytes": memory.peak_rss_bytes()}
 
     def _say(self, answer: dict[str, Any]) -> None:
         self._answers.write(json.dumps(answer) + "\n")

@@ -102,7 +102,7 @@ def test_what_people_read(folder: Path) -> None:
     assert "\x1b" not in out
     for name in ALL:
         assert name.removesuffix(".ldmc") in out
-    assert "GPU MiB: it does not run on a GPU" in out
+    assert "GPU MiB: no graphics card is used" in out
 
 
 def test_the_papers_columns(folder: Path, result: dict[str, Any]) -> None:
@@ -138,6 +138,7 @@ class Pretender:
     asked: list[tuple[str, str]] = []
     fails: dict[tuple[str, str], str] = {}
     stops: dict[tuple[str, str], str] = {}
+    pid = os.getpid()
 
     def __init__(self, log: Path) -> None:
         self._name = log.parent.name
