@@ -61,8 +61,9 @@ def bench(
     Example:
       ldmc bench digits-ldm.cpu.ldmc --baseline eager,jit --runs 10
     """
-    from ldmc.compiler.levels.bench import BenchRequest, bench
+    from ldmc.compiler.levels.bench import bench
     from ldmc.compiler.levels.columns import markdown, paper_csv
+    from ldmc.compiler.levels.contestant import BenchRequest
     from ldmc.compiler.levels.level import default_device, levels_of, parse_baselines
     from ldmc.terminal import RichProgress
     from ldmc.terminal.bench import print_bench

@@ -63,7 +63,7 @@ class LevelProcess:
         assert self._child.stdin is not None
         start = time.monotonic()
         try:
-            self._child.stdin.write(json.dumps({"question": question, **arguments}) + "\n")
+            self._child.stdin.write(json.dumps({"question": question, "arguments": arguments}) + "\n")
             self._child.stdin.flush()
         except OSError:
             raise LevelFailed(self._ended()) from None

@@ -17,7 +17,7 @@ from ldmc.runtime.level import level_record
 from ldmc.runtime.png import encode_png
 
 if TYPE_CHECKING:
-    from ldmc.compiler.levels.bench import BenchRequest, Contestant
+    from ldmc.compiler.levels.contestant import BenchRequest, Contestant
     from ldmc.runtime.meters import Recorder
 
 NOTHING_KEPT = "nothing is kept from one load to the next"

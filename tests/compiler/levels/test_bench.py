@@ -16,7 +16,9 @@ import pytest
 from PIL import Image
 
 from ldmc.compiler.levels import bench as bench_module
-from ldmc.compiler.levels.bench import BenchRequest, bench
+from ldmc.compiler.levels import contestant as contestant_module
+from ldmc.compiler.levels.bench import bench
+from ldmc.compiler.levels.contestant import BenchRequest
 from ldmc.compiler.levels.level import levels_of
 from ldmc.compiler.levels.process import LevelFailed, LevelStopped
 from ldmc.runtime.result import KIND
@@ -25,6 +27,7 @@ from tests.conftest import build_bundle
 ALL = ["eager", "eager-fp16", "jit", "jit-fp16", "onnxruntime", "tiny.cpu.ldmc"]
 COLUMNS = (
     "prepare_seconds", "load_seconds", "first_seconds", "denoise", "decode", "total", "peak_rss_bytes",
+    "peak_pss_bytes",
     "private_bytes_after_load", "peak_gpu_bytes", "power_watts", "power_net_watts", "energy_joules",
     "energy_net_joules", "speedup", "psnr_db", "picture_png",
 )
@@ -152,7 +155,7 @@ class Pretender:
     def kill(self) -> None:
         self.asked.append((self._name, "killed"))
 
-    def ask(self, question: str, arguments: dict[str, Any], **_how: Any) -> dict[str, Any]:
+    def ask(self, question: str, arguments: dict[str, Any], *_how: Any) -> dict[str, Any]:
         self.asked.append((self._name, question))
         drawn = self.asked.count((self._name, "draw"))
         key = (self._name, f"{question} {drawn}")
@@ -182,7 +185,7 @@ class Silence:
 
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> type[Pretender]:
-    monkeypatch.setattr(bench_module, "LevelProcess", Pretender)
+    monkeypatch.setattr(contestant_module, "LevelProcess", Pretender)
     monkeypatch.setattr(bench_module, "choose", lambda _power: (None, "there is no power meter here"))
     Pretender.asked, Pretender.fails, Pretender.stops = [], {}, {}
     return Pretender
