@@ -15,7 +15,7 @@ from .reading import MeterProblem
 
 INTERVAL_SECONDS = 0.2
 PEAKS = ("peak_pss_bytes", "peak_gpu_bytes", "peak_system_bytes")
-COST = 20  # a reading that takes long (walking the pages of 2 GB, starting nvidia-smi) is taken as much seldomer
+COST = 100  # a look that takes long (the pages of 2 GB: 20 ms; nvidia-smi) is taken seldom: 1 % of a core at the most
 
 
 class Watch(object):
