@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldmc.errors import VerificationError
+from ldmc.errors import UsageError, VerificationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,6 +49,38 @@ def require(report: VerifyReport) -> None:
     """Turn a failed verification into an error that carries its figures."""
     if not report.ok:
         raise VerificationError(report.complaint(), fix=report.fix(), result=report.to_json())
+
+
+def typed() -> str:
+    """The command as it was typed."""
+    return shlex.join(["ldmc", *click.get_current_context().obj])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}", fix="name another file") from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written later, before long work.
+
+    Raises:
+        UsageError: its folder is not there or read-only, or it is a folder itself.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = "is a folder" if path.is_dir() else f"cannot be written: {folder} is no folder that can be written to"
+        raise UsageError(f"{path} {what}", fix="name another file")
 
 
 def prepare_hub() -> None:

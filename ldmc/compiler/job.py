@@ -93,7 +93,7 @@ class Job:
             fitting.advance_while(lambda step: step.name in ("check", "partition"))
         lowerings = [fitting.lowering for fitting in self.fittings]
         if not all(lowering.component.form in _PLANNED for lowering in lowerings) or not lowerings:
-            return  # TorchScript tells nothing of the size of what it computes
+            return  # what PyTorch runs tells nothing of the size of what it computes
         graphs = {lowering.component.name: part_graphs(lowering.component) for lowering in lowerings}
         specs = {
             fitting.lowering.component.name: format_pipeline([*fitting.lowering.done, *fitting.waiting])

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from ldmc.artifacts.manifest import read_whole_manifest
-from ldmc.compiler.frontend import ModelRequest, Opened, open_model, read_program
+from ldmc.compiler.frontend import Opened
 from ldmc.compiler.manifest import NEEDED_SNR_DB
+from ldmc.compiler.original import open_original
 from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
 from ldmc.compiler.pipeline import to_one_graph
 from ldmc.compiler.runnable import open_here
 from ldmc.compiler.spec import parse_pipeline
-from ldmc.errors import VerificationError
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
 from ldmc.runtime.manifest import Manifest, check_files
@@ -119,7 +119,7 @@ def verify_bundle(
     """
     manifest = read_whole_manifest(bundle)
     check_files(manifest.root, manifest, hashes=True)
-    opened, program = _original(manifest, model)
+    opened, program = open_original(manifest.data["source"], model)
     dtype = manifest.components["unet"].inputs[0].dtype
     latent = _noise(manifest, dtype)
     overflow, remedy = _overflow(bundle, manifest, program, latent)
@@ -147,31 +147,6 @@ def _decibels(signal: float, error: float) -> float:
     if error == 0:
         return math.inf
     return float(10 * np.log10(signal / error)) if math.isfinite(error) and signal > 0 else -math.inf
-
-
-def _original(manifest: Manifest, model: str | None) -> tuple[Opened, Program]:
-    """The checkpoint that the bundle was compiled from."""
-    source = manifest.data["source"]
-    request = ModelRequest(model or source["model"], source["weights"]["seed"])
-    opened = open_model(request, _ignore)
-    program = read_program(opened, request)
-    if program.source["config_sha256"] != source["config_sha256"]:
-        raise VerificationError(
-            f"{request.model} has another configuration than the bundle was made from "
-            f"(SHA-256 {program.source['config_sha256'][:12]}, bundle {source['config_sha256'][:12]})",
-            fix="name the original checkpoint with --model",
-        )
-    hashes = [[file["sha256"] for file in part["weights"]["files"]] for part in (program.source, source)]
-    if hashes[0] != hashes[1]:
-        raise VerificationError(
-            f"{request.model} has other weights than the bundle was made from",
-            fix="name the original with --model",
-        )
-    return opened, program
-
-
-def _ignore(_: str) -> None:
-    """Warnings about weights were given when the bundle was built."""
 
 
 def _noise(manifest: Manifest, dtype: str) -> Any:

@@ -96,7 +96,7 @@ def test_a_missing_key_of_a_component(bundle, key):
     (lambda m: m["components"]["unet"]["inputs"][1].update(shape=[2]), "batches of different sizes"),
     (
         lambda m: m["components"]["unet"]["parts"][0].update(form="openvino"),
-        "form 'openvino'; this runtime runs engine, onnx, torchscript",
+        "form 'openvino'; this runtime runs aoti, engine, onnx, torchscript",
     ),
     (lambda m: m["components"]["unet"]["parts"][0].update(weights_bytes="9"), "parts[0].weights_bytes is '9'"),
     (lambda m: m["scheduler"].update(thresholding=True), "thresholding"),

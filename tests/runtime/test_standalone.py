@@ -51,7 +51,7 @@ def test_the_source_is_python_3_6(source):
             assert node.module.split(".")[0] not in FORBIDDEN + ("dataclasses",)
         if isinstance(node, ast.Import):
             found = {alias.name.split(".")[0] for alias in node.names} & set(FORBIDDEN + ("dataclasses",))
-            assert not found or (found == {"torch"} and source.stem == "torchscript")
+            assert not found or (found == {"torch"} and source.stem == "pytorch")
 
 
 def test_nothing_newer_than_python_3_6_is_used():

@@ -1,0 +1,122 @@
+"""What can be measured: the levels of the reference project, and any bundle.
+
+    eager          PyTorch as diffusers runs it, fp32: the baseline
+    eager-fp16     weights and inputs in half precision
+    jit, jit-fp16  the same two, traced by torch.jit.trace
+    onnxruntime    exported at opset 13, simplified, in a session of ONNX Runtime's own making
+
+How the reference project made them: "Diffusion Model Inference on Edge Computing Devices", section on optimisation.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ldmc.artifacts.manifest import read_whole_manifest
+from ldmc.errors import UsageError
+from ldmc.runtime.manifest import Manifest
+
+BASELINES = {
+    "eager": "PyTorch eager, fp32",
+    "eager-fp16": "PyTorch eager, fp16",
+    "jit": "TorchScript, fp32",
+    "jit-fp16": "TorchScript, fp16",
+    "onnxruntime": "ONNX Runtime, fp32",
+}
+# What runs a form.
+_ENGINES = {"onnx": "onnxruntime", "torchscript": "torch", "aoti": "torch", "engine": "tensorrt"}
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level. name: unique in a result. bundle, manifest: None for a level of the reference project."""
+
+    name: str
+    title: str
+    bundle: Path | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def half(self) -> bool:
+        """Whether it computes in fp16."""
+        if self.manifest is None:
+            return self.name.endswith("-fp16")
+        return bool(self.manifest.components["unet"].inputs[0].dtype == "float16")
+
+    def describe(self) -> dict[str, Any]:
+        """What a result says of it before anything is measured."""
+        if self.manifest is None or self.bundle is None:
+            engine = "onnxruntime" if self.name == "onnxruntime" else "torch"
+            return {"name": self.name, "title": self.title, "kind": "baseline", "bundle": None, "target": None,
+                    "engine": engine, "pipeline": None}
+        data = self.manifest.data
+        forms = {part.form for entry in self.manifest.components.values() for part in entry.parts}
+        return {"name": self.name, "title": self.title, "kind": "bundle", "bundle": self.bundle.name,
+                "target": self.manifest.target, "engine": " and ".join(sorted(_ENGINES[form] for form in forms)),
+                "pipeline": dict(data["pipeline"])}
+
+
+def parse_baselines(text: str) -> list[str]:
+    """`eager,jit` -> ["eager", "jit"]; `all` is every one, `none` none.
+
+    Raises:
+        UsageError: a name is none of them, or stands there twice.
+    """
+    if text == "all":
+        return list(BASELINES)
+    names = [] if text == "none" else [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in BASELINES:
+            near = difflib.get_close_matches(name, BASELINES, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(f"--baseline has no level {name!r}", fix=f"{hint}levels are {', '.join(BASELINES)}; "
+                             "or all, or none")
+        if names.count(name) > 1:
+            raise UsageError(f"--baseline names {name!r} {names.count(name)} times", fix="name it once")
+    return names
+
+
+def levels_of(bundles: Sequence[Path], baselines: Sequence[str]) -> list[Level]:
+    """The levels to measure, those of the reference project first.
+
+    Raises:
+        UsageError: there is nothing to measure, a bundle is named twice, or two are of different models.
+        BundleError: a bundle cannot be read.
+    """
+    levels = [Level(name, BASELINES[name]) for name in baselines]
+    first: Manifest | None = None
+    for bundle in bundles:
+        manifest = read_whole_manifest(bundle)
+        name = bundle.resolve().name
+        if any(level.name == name for level in levels):
+            raise UsageError(f"two bundles are called {name}", fix="rename one, so that a table can tell them apart")
+        if first is not None and _identity(manifest) != _identity(first):
+            raise UsageError(
+                f"{bundle} is of {_model(manifest)}, {bundles[0]} of {_model(first)}: pictures cannot be compared",
+                fix="bench bundles of one model at a time, and put the results together with `ldmc compare`",
+            )
+        first = first or manifest
+        levels.append(Level(name, _title(manifest, name), bundle, manifest))
+    return levels
+
+
+def _identity(manifest: Manifest) -> tuple[Any, ...]:
+    weights = manifest.data["source"]["weights"]
+    hashes = tuple(file["sha256"] for file in weights["files"])
+    return manifest.data["source"]["config_sha256"], weights["kind"], weights["seed"], hashes
+
+
+def _model(manifest: Manifest) -> str:
+    source = manifest.data["source"]
+    seed = source["weights"]["seed"]
+    return f"{source['model']}" + (f" with random weights, seed {seed}" if seed is not None else "")
+
+
+def _title(manifest: Manifest, name: str) -> str:
+    """`digits-ldm.cpu.ldmc: onnx,fold`, or with both pipelines where they differ."""
+    pipelines = [manifest.data["pipeline"][component] for component in ("unet", "decoder")]
+    return f"{name}: {' / '.join(dict.fromkeys(pipelines))}"

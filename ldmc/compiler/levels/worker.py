@@ -1,0 +1,142 @@
+"""The process of one level: opens it, draws when it is told to, and says what that took. JSON lines in and out.
+
+    {"question": "prepare", "level": ..., ...}       ->  {"prepare_seconds": ...}     once per machine, then it ends
+    {"question": "open", "level": "jit", ...}        ->  {"load_seconds": ..., "remarks": [...]}
+    {"question": "draw", "steps": 20, ...}           ->  {"step": 1, "of": 20} ... {"timing": {...}, "picture": FILE}
+    {"question": "memory"}                           ->  {"peak_rss_bytes": ..., ...}
+
+Only what a level needs is imported, so that its memory is its own: a bundle's process has no PyTorch in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+
+
+class Subject(Protocol):
+    """What can draw."""
+
+    remarks: list[str]
+
+    def draw(
+        self, seed: int, steps: int, batch: int, on_step: Callable[[int, int], None]
+    ) -> tuple[Any, dict[str, float]]:
+        """Pictures uint8 [N, H, W, 3] or [H, W, 3], and the seconds as `Pipeline.generate_timed` gives them."""
+        ...
+
+    def memory(self) -> dict[str, int | None]:
+        """What it knows of its memory beyond the process: peak_gpu_bytes."""
+        ...
+
+
+class Worker:
+    """Answers questions about one subject."""
+
+    def __init__(self, answers: TextIO) -> None:
+        self._answers = answers
+        self._subject: Subject | None = None
+        self._kinds: dict[str, Callable[..., dict[str, Any]]] = {
+            "prepare": self._prepare, "open": self._open, "draw": self._draw, "memory": self._memory,
+        }
+
+    def answer(self, question: dict[str, Any]) -> None:
+        """Answer one question; an error of the subject is an answer as well."""
+        kind = question.pop("question")
+        try:
+            self._say(self._kinds[kind](**question))
+        except Exception as error:
+            self._say({"failed": _sentence(error)})
+
+    def _prepare(self, **options: Any) -> dict[str, Any]:
+        start = time.monotonic()
+        if options["level"] == "onnxruntime":
+            from ldmc.compiler.levels.onnxruntime import export
+
+            export(options["source"], Path(options["folder"]))
+        else:
+            open_subject(**options)  # the runtime keeps its optimised graph beside the model
+        return {"prepare_seconds": time.monotonic() - start}
+
+    def _open(self, **options: Any) -> dict[str, Any]:
+        from ldmc.runtime import memory
+
+        start = time.monotonic()
+        self._subject = open_subject(**options)
+        load_seconds = time.monotonic() - start
+        return {"load_seconds": load_seconds, "private_bytes_after_load": memory.private_bytes(),
+                "remarks": self._subject.remarks}
+
+    def _draw(self, seed: int, steps: int, batch: int, picture: str | None) -> dict[str, Any]:
+        assert self._subject is not None
+        start = time.monotonic()
+        images, timing = self._subject.draw(seed, steps, batch, lambda done, of: self._say({"step": done, "of": of}))
+        end = time.monotonic()
+        if picture is not None:
+            np.save(picture, images if batch == 1 else images[0])
+        return {"timing": {**timing, "start_monotonic_seconds": start, "end_monotonic_seconds": end}}
+
+    def _memory(self) -> dict[str, Any]:
+        from ldmc.runtime import memory
+
+        assert self._subject is not None
+        return {"peak_rss_bytes": memory.peak_rss_bytes(), "peak_gpu_bytes": None, **self._subject.memory()}
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        self._answers.write(json.dumps(answer) + "\n")
+        self._answers.flush()
+
+
+def open_subject(
+    level: str,
+    bundle: str | None,
+    source: dict[str, Any],
+    batch: int,
+    threads: int | None,
+    device: str,
+    folder: str,
+) -> Subject:
+    """The subject of a level.
+
+    source: the manifest's section of that name, and `place`: where the model is, if not where it says.
+    batch: pictures of a drawing. device: PyTorch's, for levels that run in it. folder: for files of the level's own.
+    """
+    if bundle is not None:
+        from ldmc.compiler.levels.bundle import BundleSubject
+
+        return BundleSubject(bundle, threads)
+    if level == "onnxruntime":
+        from ldmc.compiler.levels.onnxruntime import SessionSubject
+
+        return SessionSubject(Path(folder), threads)
+    from ldmc.compiler.levels.pytorch import TorchSubject
+
+    half, trace = level.endswith("-fp16"), level.startswith("jit")
+    return TorchSubject(source, half=half, trace=trace, batch=batch, threads=threads, device=device)
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong in one line; ours say it themselves."""
+    message = getattr(error, "message", "") or str(error) or type(error).__name__
+    line = next((line.strip() for line in message.splitlines() if line.strip()), type(error).__name__)
+    return line if hasattr(error, "message") else f"{type(error).__name__}: {line}"
+
+
+def main() -> None:
+    """Answer on what was stdout; what libraries print there goes to the log instead."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
+        os.dup2(2, 1)
+        worker = Worker(answers)
+        for line in sys.stdin:
+            worker.answer(json.loads(line))
+
+
+if __name__ == "__main__":
+    main()
