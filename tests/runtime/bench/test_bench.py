@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from ldmc.compiler.levels.read import checked
 from tests.runtime.meters.machines import battery, nano, orin, write
+from tests.runtime.meters.test_nvidia import compile_nvml
 from tests.runtime.meters.test_tegrastats import NANO_BUSY
 from tests.runtime.old_python import old_python
 from tests.runtime.tiny_bundle import make_bundle, read_manifest_json, write_manifest
@@ -43,6 +45,12 @@ def machine(tmp_path):
     folder = tmp_path / "machine"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(params=["this Python", "Python 3.6"])
+def python(request):
+    """Both Pythons, or a skip of the older."""
+    return sys.executable if request.param == "this Python" else old_python()
 
 
 def command(machine, *arguments, python=sys.executable):
@@ -82,9 +90,7 @@ def check_energy(level, watts):
     assert level["energy_joules"] == pytest.approx(watts * level["total"]["mean_seconds"])
 
 
-@pytest.mark.parametrize("old", [False, True], ids=["this Python", "Python 3.6"])
-def test_a_jetson_nano(bundle, machine, old):
-    python = old_python() if old else sys.executable
+def test_a_jetson_nano(bundle, machine, python):
     result = result_of(bundle, nano(machine), *LONG, "--warmup", "2", "--batch", "2", "--threads", "1", python=python)
     level = check_form(result)
     assert result["device"].startswith("NVIDIA Jetson Nano Developer Kit, ")
@@ -109,6 +115,35 @@ def test_a_jetson_nano(bundle, machine, old):
 def test_an_orin(bundle, machine):
     result = result_of(bundle, orin(machine), *LONG)
     check_energy(check_form(result), 5.7)
+
+
+def test_an_nvidia_card(bundle, machine, tmp_path, python):
+    """The driver's library, a double, on the loader's path; the process finds itself among those on the card."""
+    write_manifest(bundle, dict(read_manifest_json(bundle), target="rtx-3070", power="nvml"))
+    (tmp_path / "lib").mkdir()
+    compile_nvml(tmp_path / "lib" / "libnvidia-ml.so.1")
+    whole = " ".join(map(shlex.quote, command(machine, *LONG, "--json", python=python)))
+    done = subprocess.run(
+        ["sh", "-c", f'export NVML_DOUBLE_PROCESSES="77:5 $$:1200"; exec {whole}'], cwd=bundle, capture_output=True,
+        env={**environment(), "LD_LIBRARY_PATH": str(tmp_path / "lib"), "NVML_DOUBLE_WATTS": "66.81",
+             "NVML_DOUBLE_REPORT": str(tmp_path / "report")}, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    level = check_form(result)
+    card = "NVIDIA GeForce RTX 3070 Laptop GPU"
+    assert result["power"]["meter"] == f"NVML, {card}"
+    assert result["machine"]["gpu"] == card == result["device"]
+    assert level["power_watts"] == pytest.approx(66.81, rel=0.02)
+    assert level["peak_gpu_bytes"] == 1200 << 20
+    assert (tmp_path / "report").read_text() == "0 0\n"
+
+
+def test_a_jetson_whose_chip_is_closed(bundle, machine, tools, python):
+    tools.prints("tegrastats", [NANO_BUSY + "\n"] * 1000, every=0.02)
+    level = check_form(result_of(bundle, machine, *LONG, tools=tools, python=python))
+    check_energy(level, 3.353)
+    assert level["rail_watts"]["POM_5V_GPU"] == pytest.approx(0.45)
+    assert level["rail_watts"]["POM_5V_CPU"] == pytest.approx(0.613)
 
 
 def test_idle_power_is_taken_off(bundle, machine, tools):
