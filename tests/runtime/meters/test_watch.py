@@ -46,8 +46,12 @@ def test_a_peak_of_another_process_that_it_gave_back():
 
 
 class _Card(object):
-    def __init__(self, *found):
+    def __init__(self, *found, rise=0):
         self.found = list(found)
+        self.rise = rise
+
+    def rise_bytes(self):
+        return self.rise
 
     def bytes_of(self, pid):
         value = self.found.pop(0) if len(self.found) > 1 else self.found[0]
@@ -56,15 +60,18 @@ class _Card(object):
         return value
 
 
-@pytest.mark.parametrize("found, peak, why", [
-    ([None, 5, 9, 7, None], 9, None),
-    ([None], None, "the driver does not say what a process has"),
-    ([MeterProblem("GPU is lost")], None, "GPU is lost"),
-    ([3, MeterProblem("GPU is lost")], 3, None),
-    ([ZeroDivisionError("oh")], None, "ZeroDivisionError: oh"),
+@pytest.mark.parametrize("found, rise, peak, why", [
+    ([None, 5, 9, 7, None], 0, 9, None),
+    ([None, 5, None], 700, 5, None),   # others came and went
+    ([None], 700, 700, None),          # in a container
+    ([None], -3, None, "the driver does not say what a process has"),
+    ([None], 0, None, "the driver does not say what a process has"),
+    ([MeterProblem("GPU is lost")], 0, None, "GPU is lost"),
+    ([3, MeterProblem("GPU is lost")], 0, 3, None),
+    ([ZeroDivisionError("oh")], 0, None, "ZeroDivisionError: oh"),
 ])
-def test_a_peak_on_a_card(found, peak, why):
-    card = _Card(*found)
+def test_a_peak_on_a_card(found, rise, peak, why):
+    card = _Card(*found, rise=rise)
     with Watch(os.getpid(), card, interval_seconds=0.001) as watch:
         deadline = time.monotonic() + 20
         while len(card.found) > 1 and time.monotonic() < deadline:
