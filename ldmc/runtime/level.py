@@ -9,6 +9,7 @@ from .measure import PHASES, summary
 MEMORY = ("peak_rss_bytes", "peak_pss_bytes", "private_bytes_after_load", "peak_gpu_bytes")
 POWER = ("power_watts", "power_net_watts", "energy_joules", "energy_net_joules")
 LEAST_READINGS = 3
+LEAST_NET_WATTS = 0.01  # below it is what the finest of the meters cannot tell
 UNSAID = "this system does not say"
 
 
@@ -66,7 +67,7 @@ def _power(measured, recorder, idle_watts, reasons):
     found.update(power_watts=watts, energy_joules=joules / len(measured))
     if idle_watts is None:
         why = reasons.get("power_net_watts") or "idle power was not measured before"
-    elif watts <= idle_watts:
+    elif watts - idle_watts < LEAST_NET_WATTS:
         why = "%.2f W while drawing is not above the %.2f W of idling" % (watts, idle_watts)
     if why:
         reasons.update(power_net_watts=why, energy_net_joules=why)

@@ -1,4 +1,4 @@
-"""What a command says beside its result: on stderr."""
+"""What a command says: its result on stdout, all else on stderr."""
 
 import sys
 
@@ -7,6 +7,11 @@ def say(text):
     """One line."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def tell(text):
+    """One line of the result."""
+    sys.stdout.write(text + "\n")
 
 
 def counter(word):

@@ -5,6 +5,7 @@
  * call:
  *   NVML_DOUBLE_WATTS        what it draws (default 100); "none": not supported
  *   NVML_DOUBLE_ENERGY       "none": it does not count its energy; else it counts WATTS since it was loaded
+ *   NVML_DOUBLE_USED_MIB     of its 8 GB (default 1232)
  *   NVML_DOUBLE_PROCESSES    "pid:MiB pid:MiB ..."; MiB of -1: the driver does not tell
  *   NVML_DOUBLE_INIT         an error that nvmlInit_v2 gives
  * Compiled with -DOLD_PROCESSES it has only the first process list, whose entries are shorter.
@@ -84,7 +85,8 @@ int nvmlDeviceGetMemoryInfo(void *device, unsigned long long *memory) {
     int code = check(device, memory);
     if (code) return code;
     memory[0] = 8ULL << 30;
-    memory[2] = 1232ULL << 20;
+    const char *used = text("NVML_DOUBLE_USED_MIB");
+    memory[2] = (*used ? strtoull(used, NULL, 10) : 1232) << 20;
     memory[1] = memory[0] - memory[2];
     return OK;
 }

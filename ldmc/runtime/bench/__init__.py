@@ -2,7 +2,6 @@
 
     command.py    what is asked for, and what is shown
     flow.py       idle power, preparing, drawings under the meter, the level
-    machine.py    what machine this is
 
-The result has the form of `ldmc bench`, so that `ldmc compare` on a host puts it beside others.
+The result (`runtime/result.py`) has the form of `ldmc bench`'s, so that `ldmc compare` on a host puts it beside others.
 """

@@ -10,11 +10,12 @@ import json
 import os
 import shlex
 import shutil
+import sys
 
 from ..errors import BundleProblem, InputProblem
 from ..manifest import read_manifest
 from ..measure import PHASES
-from ..speech import counter, say
+from ..speech import counter, say, tell
 from .flow import Bench, Options
 
 INTERRUPTED = 130
@@ -42,7 +43,7 @@ def main(arguments):
     if wanted.output:
         _write(wanted.output, text)
     if wanted.json:
-        print(text, end="")
+        sys.stdout.write(text)
     else:
         _show(result, wanted.output)
     return INTERRUPTED if result["levels"][0]["status"] == "stopped" else 0
@@ -83,33 +84,33 @@ def _write(path, text):
 
 def _show(result, output):
     level = result["levels"][0]
-    print("%s on %s" % (level["name"], result["device"]))
+    tell("%s on %s" % (level["name"], result["device"]))
     if level["why"]:
-        print(level["why"])
-    print("prepare  %.3f s, once on this device" % level["prepare_seconds"])
-    print("load     %.3f s" % level["load_seconds"])
-    print("first    %.3f s" % level["first_seconds"])
+        tell(level["why"])
+    tell("prepare  %.3f s, once on this device" % level["prepare_seconds"])
+    tell("load     %.3f s" % level["load_seconds"])
+    tell("first    %.3f s" % level["first_seconds"])
     for phase in PHASES:
         found = level[phase]
-        print("%-8s p50 %.3f s, p90 %.3f s, p99 %.3f s, n %d" % (
+        tell("%-8s p50 %.3f s, p90 %.3f s, p99 %.3f s, n %d" % (
             phase, found["p50_seconds"], found["p90_seconds"], found["p99_seconds"], found["n"]))
     for name in sorted(MEMORY_WORDS):
         if level[name] is not None:
-            print("%s %d MiB" % (MEMORY_WORDS[name], level[name] >> 20))
+            tell("%s %d MiB" % (MEMORY_WORDS[name], level[name] >> 20))
     _show_power(result["power"], level)
     if output:
-        print("wrote %s" % output)
+        tell("wrote %s" % output)
 
 
 def _show_power(power, level):
     if level["power_watts"] is None:
-        print("power    none: %s" % level["absent"]["power_watts"])
+        tell("power    none: %s" % level["absent"]["power_watts"])
         return
-    print("power    %.2f W (%s), %.2f J a drawing" % (level["power_watts"], power["meter"], level["energy_joules"]))
+    tell("power    %.2f W (%s), %.2f J a drawing" % (level["power_watts"], power["meter"], level["energy_joules"]))
     if level["power_net_watts"] is None:
-        print("net      none: %s" % level["absent"]["power_net_watts"])
+        tell("net      none: %s" % level["absent"]["power_net_watts"])
     else:
-        print("net      %.2f W over %.2f W idle, %.2f J a drawing" % (
+        tell("net      %.2f W over %.2f W idle, %.2f J a drawing" % (
             level["power_net_watts"], power["idle_watts"], level["energy_net_joules"]))
     for label, watts in sorted(level["rail_watts"].items()):
-        print("  %-16s %.2f W" % (label, watts))
+        tell("  %-16s %.2f W" % (label, watts))

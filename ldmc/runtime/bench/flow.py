@@ -2,6 +2,8 @@
 
 import base64
 import os
+import platform
+import sys
 import time
 
 from .. import memory
@@ -11,11 +13,10 @@ from ..measure import Drawings
 from ..meters import MeterProblem, Recorder, choose
 from ..meters.watch import GpuMemory, Watch
 from ..png import encode_png
-from . import machine
+from ..result import document
 
-SCHEMA_VERSION = 1
 ENGINES = {"onnx": "onnxruntime", "engine": "tensorrt", "torchscript": "torch"}
-AGAINST_BASELINE = ("speedup", "psnr_db", "identical")
+AGAINST_BASELINE = ("speedup", "psnr_db")
 NO_BASELINE = "no baseline was drawn on this device"
 
 
@@ -144,7 +145,7 @@ class Bench(object):
             pipeline=manifest.data.get("pipeline"), status="stopped" if stopped else "measured", why=stopped or None,
             prepare_seconds=self._prepare_seconds, load_seconds=drawings.load_seconds,
             peak_system_bytes=watch.peak_system_bytes, rail_watts=self._rails(recorder),
-            picture_png=base64.b64encode(encode_png(image)).decode("ascii"))
+            identical=False, picture_png=base64.b64encode(encode_png(image)).decode("ascii"))
         return level
 
     def _rails(self, recorder):
@@ -156,21 +157,25 @@ class Bench(object):
 
     def _result(self, command, gpu, power, level):
         manifest, options = self._manifest, self._options
-        device, this = machine.describe(options.root, options.find, gpu)
         weights = (manifest.data.get("source") or {}).get("weights") or {}
         files = weights.get("files") or []
         count = [(entry.get("stats") or {}).get("params") for entry in manifest.data["components"].values()]
-        return {
-            "kind": "ldmc-bench", "schema_version": SCHEMA_VERSION,
-            "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": command,
-            "device": device, "machine": this, "packages": machine.packages(manifest),
-            "model": {
-                "name": manifest.name,
-                "weights": "random, seed %s" % weights.get("seed") if manifest.placeholder_weights
-                else "%d file%s" % (len(files), "" if len(files) == 1 else "s"),
-                "parameters": None if None in count else sum(count)},
-            "settings": {"steps": options.steps, "runs": options.runs, "warmup": options.warmup,
-                         "batch": options.batch, "threads": options.threads, "seed": options.seed,
-                         "torch_device": None},
-            "power": power, "levels": [level],
-        }
+        model = {
+            "name": manifest.name,
+            "weights": "random, seed %s" % weights.get("seed") if manifest.placeholder_weights
+            else "%d file%s" % (len(files), "" if len(files) == 1 else "s"),
+            "parameters": None if None in count else sum(count)}
+        settings = {
+            "steps": options.steps, "runs": options.runs, "warmup": options.warmup, "batch": options.batch,
+            "threads": options.threads, "seed": options.seed, "torch_device": None}
+        return document(command, settings, model, power, [level], packages(manifest), gpu or None, options.root,
+                        options.find)
+
+
+def packages(manifest):
+    """name -> version of what made the bundle and of what runs it here: only what has been imported."""
+    found = {"ldmc": (manifest.data.get("toolchain") or {}).get("ldmc"), "python": platform.python_version()}
+    for name in ("numpy", "onnxruntime", "tensorrt", "tensorrt_rtx", "torch"):
+        if name in sys.modules:
+            found[name] = getattr(sys.modules[name], "__version__", None)
+    return {name: version for name, version in found.items() if version}

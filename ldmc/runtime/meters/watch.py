@@ -15,7 +15,7 @@ from .reading import MeterProblem
 
 INTERVAL_SECONDS = 0.2
 PEAKS = ("peak_pss_bytes", "peak_gpu_bytes", "peak_system_bytes")
-COST = 20  # a reading that takes long (walking the pages of 2 GB, starting nvidia-smi) is taken as much seldomer
+COST = 100  # a look that takes long (the pages of 2 GB: 20 ms; nvidia-smi) is taken seldom: 1 % of a core at the most
 
 
 class Watch(object):
@@ -25,7 +25,8 @@ class Watch(object):
     Attributes:
         peak_pss_bytes, peak_gpu_bytes, peak_system_bytes: the most so far; None where not known. The last is how far
             the memory in use of the whole machine rose over what it was at the start: where CPU and GPU share the
-            memory, what a process allocates on the GPU is seen there alone.
+            memory, what a process allocates on the GPU is seen there alone. On a card, a container's process is not
+            told from others (the driver counts processes as the host does); its peak is then the card's rise.
         why: name of such an attribute -> why it is None.
     """
 
@@ -36,6 +37,7 @@ class Watch(object):
         self._gpu = gpu
         self._interval_seconds = interval_seconds
         self._used_before_bytes = _used_bytes()
+        self._card_rise_bytes = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch")
         self._thread.daemon = True
@@ -49,6 +51,8 @@ class Watch(object):
         """Ends, after one more look."""
         self._stop.set()
         self._thread.join()
+        if self.peak_gpu_bytes is None and self._card_rise_bytes > 0:
+            self._note("peak_gpu_bytes", self._card_rise_bytes, "")
 
     def __enter__(self):
         return self.start()
@@ -80,6 +84,8 @@ class Watch(object):
             return
         try:
             self._note("peak_gpu_bytes", self._gpu.bytes_of(self._pid), "the driver does not say what a process has")
+            if self.peak_gpu_bytes is None:
+                self._card_rise_bytes = max(self._card_rise_bytes, self._gpu.rise_bytes())
         except MeterProblem as problem:
             self._note("peak_gpu_bytes", None, str(problem))
 
@@ -102,9 +108,13 @@ class GpuMemory(object):
 
     def __init__(self, index=0, find=shutil.which, library=NAME):
         self._gpu = self._path = None
+        self._before_bytes = 0
         try:
             self._gpu = Gpu(index, library)
+            self._before_bytes = self._gpu.used_bytes()
         except MeterProblem as problem:
+            self.close()
+            self._gpu = None
             self._path = find("nvidia-smi")
             if self._path is None:
                 raise problem
@@ -117,6 +127,10 @@ class GpuMemory(object):
     def bytes_of(self, pid):
         """Bytes; None where the process has none, or the driver does not tell. Raises MeterProblem."""
         return self._gpu.process_bytes(pid) if self._gpu else nvidia_smi.process_bytes(self._path, pid)
+
+    def rise_bytes(self):
+        """How much more of the card is in use, by all programs, than when this was opened; 0 where not known."""
+        return self._gpu.used_bytes() - self._before_bytes if self._gpu else 0
 
     def close(self):
         """Ends the use of the library."""

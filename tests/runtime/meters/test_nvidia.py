@@ -151,6 +151,14 @@ def test_the_library_is_found_as_the_driver_installs_it_and_is_left_as_it_was(li
     assert report.read_text() == "0 0\n"  # every nvmlInit has its nvmlShutdown, and nothing was refused
 
 
+def test_how_far_a_cards_memory_rose(library, monkeypatch):
+    memory = GpuMemory(find=lambda name: None, library=library)
+    assert memory.name == NAME and memory.rise_bytes() == 0
+    monkeypatch.setenv("NVML_DOUBLE_USED_MIB", "2000")
+    assert memory.rise_bytes() == 768 * MIB
+    memory.close()
+
+
 LINES = ["1232 MiB, 101.43 W\n", "1233 MiB, 102.00 W\n", "[N/A], 99 W\n"]
 
 
@@ -194,7 +202,7 @@ def test_nvidia_smi_without_a_driver(tools):
 def test_memory_of_a_process_by_nvidia_smi(tools, lines, expected):
     tools.prints("nvidia-smi", lines, then="")
     memory = GpuMemory(find=tools.find, library="libnvidia-ml-gone.so")
-    assert memory.bytes_of(4242) == expected and memory.name == ""
+    assert memory.bytes_of(4242) == expected and memory.name == "" and memory.rise_bytes() == 0
     assert tools.arguments("nvidia-smi") == "--query-compute-apps=pid,used_memory --format=csv,noheader"
     memory.close()
     assert nvidia_smi.process_bytes("/gone/nvidia-smi", 4242) is None
