@@ -21,7 +21,6 @@ class NVML(object):
         self._index = index
         self._library = library
         self._gpu = None
-        self._start_joules = 0.0
         gpu = Gpu(index, library)
         try:
             self.is_counter = gpu.energy_joules() is not None
@@ -34,12 +33,11 @@ class NVML(object):
     def open(self, interval_seconds):
         """Opens the card."""
         self._gpu = Gpu(self._index, self._library)
-        self._start_joules = self._gpu.energy_joules() if self.is_counter else 0.0
 
     def read(self):
-        """Reading: joules since `open`, or watts; memory of the card in use. Raises MeterProblem."""
+        """Reading: joules since the driver was loaded, or watts; memory of the card in use. Raises MeterProblem."""
         at, value = timed(self._gpu.energy_joules if self.is_counter else self._gpu.power_watts)
-        return Reading(at, value - self._start_joules, used_bytes=self._gpu.used_bytes())
+        return Reading(at, value, used_bytes=self._gpu.used_bytes())
 
     def close(self):
         """Closes the card."""
