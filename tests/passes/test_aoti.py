@@ -21,7 +21,7 @@ from ldmc.passes import aoti
 from ldmc.passes.aoti import Aoti
 from ldmc.passes.base import Context
 from ldmc.targets.reader import load_target, target_names
-from tests.passes.modules import LATENT, NOISE, TIMESTEP, Block, block, component_of, eager, lowered, noise
+from tests.passes.modules import NOISE, TIMESTEP, Block, block, component_of, eager, lowered, noise
 
 TINY = [TensorSpec("input_0", "float32", (1, 4))]
 
@@ -156,9 +156,3 @@ def test_without_a_compiler_everything_is_refused() -> None:
 
     with config.patch({"cpp.cxx": (None, "no-such-compiler")}):
         assert "there is no no-such-compiler here" in Aoti().lacks(load_target("cpu"))
-
-
-def test_the_latent_is_what_the_component_says(half: Compiled) -> None:
-    with pytest.raises(RuntimeError):
-        call(half.component, noise(1, 3, 8, 8).repeat(2, axis=0), np.array([1]))
-    assert LATENT.shape == half.component.inputs[0].shape

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,26 +196,6 @@ def test_a_cpu_of_another_kind_is_refused(
     with pytest.raises(BundleProblem, match=sentence) as caught:
         _unet(own)
     assert caught.value.fix == "build the bundle again on this machine: --target cpu --passes aoti"
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda part: part.pop("compiled"), "unet.parts[0].compiled lacks the key torch"),
-        (lambda part: part.update(compiled=[]), "unet.parts[0].compiled is [], expected an object"),
-        (lambda part: part["compiled"].update(torch=2), "unet.parts[0].compiled.torch is 2, expected a string"),
-        (lambda part: part["compiled"].pop("capability"), "lacks the key components.unet.parts[0].compiled.capability"),
-    ],
-)
-def test_a_manifest_that_does_not_say_what_is_needed(
-    change: Callable[[dict[str, Any]], object], words: str, own: Path
-) -> None:
-    content = read_manifest_json(own)
-    change(content["components"]["unet"]["parts"][0])
-    write_manifest(own, content)
-    with pytest.raises(BundleProblem) as caught:
-        runtime.load(str(own))
-    assert words.replace("lacks the key torch", "") in caught.value.message
 
 
 def test_without_torch_it_says_what_to_install(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
