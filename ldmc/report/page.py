@@ -1,0 +1,95 @@
+"""The page: the template filled in, and the file written whole or not at all.
+
+    [bundle, result, check]   --views-->   report.html (Jinja2, autoescape)   --os.replace-->   report.html on disk
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ldmc
+from ldmc.errors import LdmcError
+from ldmc.report.bundle import bundle_view
+from ldmc.report.fidelity import check_view
+from ldmc.report.inputs import Inputs, Json, read_inputs
+from ldmc.report.levels import result_view
+
+_TEMPLATE, _SCRIPT, _STYLE = "report.html", "report.js", "report.css"
+
+
+def write_report(inputs: Iterable[Path | Json], output: Path, *, build: Json | None = None) -> int:
+    """Write one self-contained HTML file.
+
+    inputs: folders of bundles, files of results, and results as they are in memory. build: `BuildResult.to_json()` of
+        the one bundle among them; its seconds and peaks are shown with the stages.
+
+    Returns: bytes of the file.
+    Raises:
+        UsageError, BundleError: an input is not what it must be. LdmcError: `output` cannot be written.
+    """
+    found = read_inputs(inputs)
+    if build is not None and found.bundles:
+        found.bundles[0] = replace(found.bundles[0], build=build)
+    content = render(found).encode("utf-8")
+    _write(output, content)
+    return len(content)
+
+
+def render(inputs: Inputs) -> str:
+    """The page as text; the same inputs give the same text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ldmc.report", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+    script, style = (_source(environment, name) for name in (_SCRIPT, _STYLE))
+    page = environment.get_template(_TEMPLATE).render(
+        **_views(inputs), script=script, style=style, script_hash=_sha256(script), version=ldmc.__version__
+    )
+    return "\n".join(line.rstrip() for line in page.splitlines() if line.strip()) + "\n"
+
+
+def _views(inputs: Inputs) -> dict[str, Any]:
+    bundles = [bundle_view(bundle, index) for index, bundle in enumerate(inputs.bundles)]
+    results = [result_view(result, index) for index, result in enumerate(inputs.results)]
+    checks = [check_view(check, index) for index, check in enumerate(inputs.checks)]
+    titles = [view.title for view in (*bundles, *results)] or [f"verification of {checks[0].label}"]
+    return {"title": titles[0], "more": len(titles) - 1, "bundles": bundles, "results": results, "checks": checks}
+
+
+def _source(environment: Any, name: str) -> str:
+    """A template's text as it is: styles and scripts hold nothing to fill in."""
+    text, _, _ = environment.loader.get_source(environment, name)
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip()) + "\n"
+
+
+def _sha256(script: str) -> str:
+    """The hash by which the page's policy knows its one script, and no other."""
+    return base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+
+
+def _write(output: Path, content: bytes) -> None:
+    part = output.with_name(f".{output.name}.part-{os.getpid()}")
+    try:
+        part.write_bytes(content)
+        os.replace(part, output)
+    except OSError as error:
+        fix = "free some space" if error.errno == errno.ENOSPC else "give a file in a folder that exists and can be written"
+        raise LdmcError(f"the report {output} cannot be written: {error.strerror or error}", fix=fix) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def default_output(bundle: Path) -> Path:
+    """Beside the bundle: `faces.cpu.ldmc` -> `faces.cpu.report.html`."""
+    return bundle.with_name(f"{bundle.name.removesuffix('.ldmc')}.report.html")
+
+
