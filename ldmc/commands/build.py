@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldmc.commands.common import console, emit, json_option, prepare_hub, require
-from ldmc.errors import UsageError
+from ldmc.commands.common import console, emit, json_option, prepare_hub, require, warn
+from ldmc.errors import LdmcError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -38,6 +41,7 @@ from ldmc.errors import UsageError
     "--allow-over-budget", is_flag=True, help="Go on where the target's memory is predicted to be too small."
 )
 @click.option("--verify", is_flag=True, help="Then run it against PyTorch fp32 and fail where it departs.")
+@click.option("--no-report", is_flag=True, help="Write no NAME.TARGET.report.html beside the bundle.")
 @json_option
 def build(
     target: str,
@@ -51,6 +55,7 @@ def build(
     strict: bool,
     allow_over_budget: bool,
     verify: bool,
+    no_report: bool,
     as_json: bool,
 ) -> None:
     """Compile a model into a bundle.
@@ -93,4 +98,20 @@ def build(
     if reports:
         answer["verify"] = reports[-1].to_json()
     print_build(result, terminal)
+    answer["report"] = None if no_report else _write_report(result.bundle, answer, terminal)
     emit(answer, as_json)
+
+
+def _write_report(bundle: Path, answer: dict[str, Any], terminal: Console) -> str | None:
+    """Show the build in one file beside the bundle. The bundle stands whether or not that can be written."""
+    from ldmc.report import default_output, write_report
+
+    output = default_output(bundle)
+    checks = [answer["verify"]] if "verify" in answer else []
+    try:
+        write_report([bundle, *checks], output, build=answer)
+    except LdmcError as error:
+        warn([error.message], terminal)
+        return None
+    terminal.print(f"report: {output}", highlight=False, markup=False, soft_wrap=True)
+    return str(output)

@@ -16,6 +16,7 @@ from ldmc.report.tables import Cell, Column, Notes, Table, absent, figure, pairs
 from ldmc.report.units import mib, number, percent, seconds, size
 
 _NO_BUILD = "the bundle keeps no times; give the JSON of its build, `ldmc build --json`, to the report"
+_NO_GRAPH = "multiply-adds (MACs) and the most that is alive at a time are counted in ONNX graphs"
 _NO_METER = "the system does not tell the peak of a stage"
 
 
@@ -45,6 +46,7 @@ class BundleView:
     remarks: tuple[tuple[str, str], ...]
     growth: tuple[Card, ...]
     diffs: tuple[tuple[str, Table], ...]
+    unchanged: tuple[str, ...]
     memory: memory.MemoryView
     files: Table
     toolchain: Table
@@ -71,7 +73,8 @@ def bundle_view(bundle: Bundle, index: int) -> BundleView:
         _stage_table(bundle, f"{ident}-stages"),
         tuple((f"{s['component']} {s['stage']}", line) for s in bundle.stages for line in s.get("remarks", ())),
         tuple(_growth(bundle, name, f"{ident}-growth-{i}") for i, name in enumerate(_components(data))),
-        tuple(_diff(stage, f"{ident}-diff{i}") for i, stage in enumerate(bundle.stages)),
+        tuple(_diff(stage, f"{ident}-diff{i}") for i, stage in enumerate(bundle.stages) if _changes(stage)),
+        tuple(f"{stage['component']} {stage['stage']}" for stage in bundle.stages if not _changes(stage)),
         memory.memory_view(bundle, ident),
         _file_table(data, f"{ident}-files"),
         pairs(f"{ident}-tools", "What it was built with", ("Package", "Version"), _versions(data)),
@@ -179,8 +182,8 @@ def _stage_table(bundle: Bundle, ident: str) -> Table:
     rows = tuple(_stage_row(stage, measured, notes, bundle.build) for stage in bundle.stages)
     columns = (
         Column("Component", numeric=False), Column("Stage", numeric=False), Column("Status", numeric=False),
-        Column("Nodes before"), Column("Nodes after"), Column("Change"), Column("Weights", "MiB"),
-        Column("Parameters", "M"), Column("Multiply-adds", "G"), Column("Time", "s"), Column("Peak", "MiB"),
+        Column("Nodes before"), Column("after"), Column("change"), Column("Weights before", "MiB"), Column("after", "MiB"),
+        Column("Params", "M"), Column("MACs", "G"), Column("Alive", "MiB"), Column("Time", "s"), Column("Peak", "MiB"),
     )  # fmt: skip
     return Table(ident, "Stages, in the order they ran", columns, rows, tuple(notes.said))
 
@@ -190,7 +193,7 @@ def _stage_row(stage: Json, measured: Any, notes: Notes, build: Json | None) -> 
     record = measured.get((stage["component"], stage["stage"]), {})
     took, peak = record.get("seconds"), record.get("peak_rss_bytes")
     why = _NO_METER if build else _NO_BUILD
-    macs = after.get("macs")
+    macs, alive = after.get("macs"), after.get("peak_activation_bytes")
     return (
         text(stage["component"]),
         text(stage["stage"]),
@@ -198,9 +201,11 @@ def _stage_row(stage: Json, measured: Any, notes: Notes, build: Json | None) -> 
         figure(f"{before['nodes']:,}", before["nodes"]),
         figure(f"{after['nodes']:,}", after["nodes"]),
         figure(percent(before["nodes"], after["nodes"]) or "0", after["nodes"] - before["nodes"]),
+        figure(mib(before["bytes"]), before["bytes"]),
         figure(mib(after["bytes"]), after["bytes"]),
         figure(number(after["params"] / 1e6), after["params"]),
-        figure(number(macs / 1e9), macs) if macs is not None else absent(notes, "multiply-adds are counted in ONNX graphs"),
+        figure(number(macs / 1e9), macs) if macs is not None else absent(notes, _NO_GRAPH),
+        figure(mib(alive), alive) if alive is not None else absent(notes, _NO_GRAPH),
         figure(number(took), took) if took is not None else absent(notes, why),
         figure(mib(peak), peak) if peak is not None else absent(notes, why),
     )
@@ -226,6 +231,11 @@ def _growth_row(stage: Json) -> Row:
     return Row(stage["pass"], (Segment(after, colour, f"{stage['stage']}: {before:,} to {after:,} nodes"),), note)
 
 
+def _changes(stage: Json) -> bool:
+    """Whether the stage left other operators than it found."""
+    return bool(stage["before"]["ops"] != stage["after"]["ops"])
+
+
 def _diff(stage: Json, ident: str) -> tuple[str, Table]:
     """Operators before and after one stage, what changed most first."""
     before, after = stage["before"]["ops"], stage["after"]["ops"]
@@ -238,8 +248,7 @@ def _diff(stage: Json, ident: str) -> tuple[str, Table]:
         rows.append((Cell(op, op, kind=kind), Cell(f"{a:,}", a, kind=kind), Cell(f"{b:,}", b, kind=kind), Cell(shown, b - a, kind=kind)))
     columns = (Column("Operator", numeric=False), Column("Before"), Column("After"), Column("Change"))
     a, b = stage["before"]["nodes"], stage["after"]["nodes"]
-    what = f"{a:,} → {b:,} nodes" if a != b or before != after else "no operator changed"
-    title = f"{stage['component']} {stage['stage']}: {what}"
+    title = f"{stage['component']} {stage['stage']}: {a:,} → {b:,} nodes"
     return title, Table(ident, f"Operators before and after {stage['component']} {stage['stage']}", columns, tuple(rows))
 
 

@@ -106,7 +106,7 @@ def _stage_card(component: str, rows: list[Json], ident: str) -> Card:
     drawn = []
     for row in rows:
         added = row.get("added_db")
-        note = f"  −{number(added)}" if added and row.get("snr_db") is not None and added > 0 else ""
+        note = f"  −{added:.1f}" if added and row.get("snr_db") is not None and added > 0 else ""
         drawn.append(_row(str(row.get("pass") or row.get("stage")), row, note))
     return Card(title, bars(ident, title, _capped(drawn), "dB"), "Behind the figure: dB lost at that stage.")
 

@@ -73,7 +73,7 @@ def read_inputs(given: Iterable[Path | Json]) -> Inputs:
     inputs = Inputs()
     for item in given:
         if not isinstance(item, Path):
-            _sort(Given(str(item.get("command", "this run")), item), inputs)
+            _sort(Given("of this run", item), inputs)
         elif item.is_dir():
             inputs.bundles.append(read_bundle(item))
         else:

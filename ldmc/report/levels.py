@@ -14,23 +14,27 @@ from ldmc.report.charts.bars import Limit, Row, Segment, bars
 from ldmc.report.charts.lines import Point, Series, lines
 from ldmc.report.inputs import Given, Json
 from ldmc.report.pictures import Picture, pictures
-from ldmc.report.tables import Cell, Column, Notes, Table, absent, figure, pairs, text
+from ldmc.report.tables import Cell, Column, Notes, Table, absent, figure
 from ldmc.report.units import MIB, decibels, mib, number, seconds, size, times
 
 _NOT_GIVEN = "the result does not say why"
-_COLOURS = ("c1", "c2", "c3", "bad", "c4", "text")
+_COLOURS = ("c4", "c2", "c3", "c1", "c5", "c6")
 _LEAST_RUNS = 3  # fewer make no line
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One column: where its number is, and how it is written. key: of the number, and of its reason in `absent`."""
+    """One column: where its number is, and how it is written.
+
+    key: of the number, and of its reason in `absent`. of: the object it is in. long: its title, in a sentence.
+    """
 
     title: str
     unit: str
     key: str
     written: Callable[[float], str]
     of: str = ""
+    long: str = ""
 
     def value(self, level: Json) -> float | None:
         """The number, or None."""
@@ -41,28 +45,29 @@ class Measure:
     def why(self, level: Json) -> str:
         """Why there is no number."""
         reasons = level.get("absent") or {}
-        name = f"{self.of} {self.title.lower()}" if self.of else self.title.lower()
         said = reasons.get(self.of or self.key) or reasons.get(self.key) or level.get("why") or _NOT_GIVEN
-        return f"{name}: {said}"
+        return f"{self.long or self.title}: {said}"
 
 
+_RSS, _GPU, _ENERGY, _SPEEDUP = "peak_rss_bytes", "peak_gpu_bytes", "energy_joules", "speedup"
+TOTAL = Measure("Total", "s", "p50_seconds", number, "total")
 MEASURES = (
-    Measure("Load", "s", "load_seconds", number),
-    Measure("First call", "s", "first_seconds", number),
     Measure("Denoise", "s", "p50_seconds", number, "denoise"),
     Measure("Decode", "s", "p50_seconds", number, "decode"),
-    Measure("Total", "s", "p50_seconds", number, "total"),
+    TOTAL,
     Measure("p90", "s", "p90_seconds", number, "total"),
     Measure("p99", "s", "p99_seconds", number, "total"),
     Measure("Runs", "", "n", lambda value: f"{value:.0f}", "total"),
-    Measure("Peak memory", "MiB", "peak_rss_bytes", mib),
-    Measure("Shared memory counted once", "MiB", "peak_pss_bytes", mib),
-    Measure("GPU memory", "MiB", "peak_gpu_bytes", mib),
-    Measure("Power", "W", "power_watts", number),
-    Measure("Energy", "J", "energy_joules", number),
-    Measure("Energy, net of idle", "J", "energy_net_joules", number),
-    Measure("Speedup", "", "speedup", times),
+    Measure("Speedup", "", _SPEEDUP, times),
     Measure("PSNR", "dB", "psnr_db", lambda value: decibels(value).removesuffix(" dB")),
+    Measure("Peak", "MiB", _RSS, mib, long="Peak memory"),
+    Measure("PSS", "MiB", "peak_pss_bytes", mib, long="Proportional memory (PSS)"),
+    Measure("GPU", "MiB", _GPU, mib, long="GPU memory"),
+    Measure("Power", "W", "power_watts", number),
+    Measure("Energy", "J", _ENERGY, number),
+    Measure("Net", "J", "energy_net_joules", number, long="Energy above idle"),
+    Measure("Load", "s", "load_seconds", number),
+    Measure("First", "s", "first_seconds", number, long="First call"),
 )
 
 
@@ -72,14 +77,15 @@ class ResultView:
 
     ident: str
     title: str
+    model: str
     label: str
     tiles: tuple[Tile, ...]
     table: Table
     unmeasured: tuple[str, ...]
     cards: tuple[Card, ...]
     pictures: tuple[Picture, ...]
-    setup: Table
-    packages: Table
+    setup: tuple[tuple[str, str], ...]
+    packages: tuple[tuple[str, str], ...]
     command: str
 
 
@@ -88,10 +94,12 @@ def result_view(given: Given, index: int) -> ResultView:
     data, ident = given.data, f"result{index}"
     levels = data["levels"]
     table, unmeasured = _table(levels, f"{ident}-levels")
+    model = str(data["model"].get("name") or "a model")
     device = data.get("device") or "a device without a name"
     return ResultView(
         ident,
-        f"{data['model'].get('name', 'a model')} on {device}",
+        f"{model} on {device}",
+        model,
         given.label,
         _tiles(data),
         table,
@@ -104,14 +112,14 @@ def result_view(given: Given, index: int) -> ResultView:
             _every_run(levels, f"{ident}-runs"),
         ),
         pictures(levels),
-        pairs(f"{ident}-setup", "How it was measured", ("What", "Value"), _setup(data)),
-        pairs(f"{ident}-packages", "Packages", ("Package", "Version"), _flat(data["packages"])),
+        tuple(_setup(data)),
+        tuple(_flat(data["packages"])),
         str(data.get("command") or ""),
     )
 
 
 def _total(level: Json) -> float | None:
-    return MEASURES[4].value(level)
+    return TOTAL.value(level)
 
 
 def _best(levels: list[Json]) -> Json | None:
@@ -142,7 +150,7 @@ def _tiles(data: Json) -> tuple[Tile, ...]:
         found.append(Tile("Energy", f"{number(energy)} J", "a drawing, mean"))
     stopped = [level for level in levels if level["status"] != "measured"]
     if stopped:
-        found.append(Tile("Without a number", f"{len(stopped)} of {len(levels)} levels", ", ".join(s["title"] for s in stopped), "bad"))
+        found.append(Tile("Levels without a number", f"{len(stopped)} of {len(levels)}", ", ".join(s["title"] for s in stopped), "bad"))
     return tuple(found)
 
 
@@ -153,7 +161,7 @@ def _table(levels: list[Json], ident: str) -> tuple[Table, tuple[str, ...]]:
     notes = Notes()
     rows = tuple(_row(level, shown, notes) for level in levels)
     unmeasured = [
-        f"{measure.title}: {_joined(measure.why(level).partition(': ')[2] for level in measured)}"
+        f"{measure.long or measure.title}: {_joined(measure.why(level).partition(': ')[2] for level in measured)}"
         for measure in MEASURES
         if measure not in shown
     ]
@@ -182,6 +190,10 @@ def _cell(level: Json, measure: Measure, notes: Notes) -> Cell:
     return absent(notes, measure.why(level))
 
 
+def _measure(key: str) -> Measure:
+    return next(measure for measure in MEASURES if measure.key == key)
+
+
 def _reason(level: Json, measure: Measure) -> str:
     """For a row of a chart: the level's own state first."""
     if level["status"] != "measured":
@@ -191,18 +203,18 @@ def _reason(level: Json, measure: Measure) -> str:
 
 def _latency(levels: list[Json], ident: str) -> Card:
     """Denoise and decode stacked, as Figure 4 of the paper; the whisker goes to the 90th percentile."""
-    title, total = "Latency by level", MEASURES[4]
-    rows = [_latency_row(level, total) for level in levels]
+    title = "Latency by level"
+    rows = [_latency_row(level) for level in levels]
     if not any(row.segments for row in rows):
         return Card(title, why=_joined(row.why for row in rows))
     caption = "Median time of one drawing. The thin line reaches to the 90th percentile."
     return Card(title, bars(ident, title, rows, "s"), caption, (("c1", "denoise"), ("c2", "decode")))
 
 
-def _latency_row(level: Json, total: Measure) -> Row:
-    whole = total.value(level)
+def _latency_row(level: Json) -> Row:
+    whole = TOTAL.value(level)
     if whole is None:
-        return Row(level["title"], why=_reason(level, total))
+        return Row(level["title"], why=_reason(level, TOTAL))
     parts = [(name, colour, (level.get(name) or {}).get("p50_seconds")) for name, colour in (("denoise", "c1"), ("decode", "c2"))]
     segments = tuple(
         Segment(part, colour, f"{level['title']}: {name} {seconds(part)}") for name, colour, part in parts if part is not None
@@ -224,7 +236,7 @@ def _simple(levels: list[Json], measure: Measure, colour: str, shown: Callable[[
 
 def _speedup(levels: list[Json], ident: str) -> Card:
     title = "Speedup over the baseline"
-    rows = _simple(levels, next(m for m in MEASURES if m.key == "speedup"), "c3", times)
+    rows = _simple(levels, _measure(_SPEEDUP), "c3", times)
     if not any(row.segments for row in rows):
         return Card(title, why=_joined(row.why for row in rows))
     return Card(title, bars(ident, title, rows, "×", Limit(1.0, "as fast", "muted")), "", (("c3", "bundle"), ("c4", "PyTorch, for comparison")))
@@ -233,7 +245,7 @@ def _speedup(levels: list[Json], ident: str) -> Card:
 def _memory(levels: list[Json], ident: str) -> Card:
     """The process's own memory; on a GPU also the GPU's."""
     on_gpu = any(level.get("peak_gpu_bytes") is not None for level in levels)
-    measure = next(m for m in MEASURES if m.key == ("peak_gpu_bytes" if on_gpu else "peak_rss_bytes"))
+    measure = _measure(_GPU if on_gpu else _RSS)
     title = "Peak GPU memory by level" if on_gpu else "Peak memory by level"
     rows = _simple(levels, measure, "c1", size, MIB)
     if not any(row.segments for row in rows):
@@ -244,7 +256,7 @@ def _memory(levels: list[Json], ident: str) -> Card:
 
 def _energy(data: Json, ident: str) -> Card:
     """Energy of a drawing: what is above idle, and what idling takes meanwhile."""
-    title, measure = "Energy by level", next(m for m in MEASURES if m.key == "energy_joules")
+    title, measure = "Energy by level", _measure(_ENERGY)
     rows = []
     for level in data["levels"]:
         value, net = measure.value(level), level.get("energy_net_joules")
@@ -268,7 +280,8 @@ def _every_run(levels: list[Json], ident: str) -> Card:
     """The total of run after run: drift and throttling show here."""
     title = "Every run, in order"
     series = []
-    for index, level in enumerate(levels):
+    for level in levels:
+        index = len(series)
         totals = [run[2] for run in level.get("run_seconds") or () if len(run) > 2 and run[2] is not None]
         if len(totals) >= _LEAST_RUNS:
             points = tuple(Point(i, value, f"run {i}: {seconds(value)}") for i, value in enumerate(totals, start=1))
@@ -282,9 +295,8 @@ def _every_run(levels: list[Json], ident: str) -> Card:
 def _setup(data: Json) -> list[tuple[str, str]]:
     model, power = data["model"], data["power"]
     rows = [("measured at", data.get("measured_at") or "not given"), ("device", data.get("device") or "not given")]
-    rows += [(key.replace("_", " "), _plain(key, value)) for key, value in data["machine"].items()]
-    rows += [(f"model: {key}", _plain(key, value)) for key, value in model.items()]
-    rows += [(key.replace("_", " "), _plain(key, value)) for key, value in data["settings"].items()]
+    for group in (data["machine"], {f"model {key}": value for key, value in model.items()}, data["settings"]):
+        rows += [(key.removesuffix("_bytes").replace("_", " "), _plain(key, value)) for key, value in group.items()]
     rows.append(("power meter", power.get("meter") or f"none: {power.get('absent') or _NOT_GIVEN}"))
     return [(str(a), str(b)) for a, b in rows]
 

@@ -16,7 +16,7 @@ _NO_PLAN = "No plan is in this bundle: memory is planned from ONNX graphs, and a
 _NO_TIMELINE = "This bundle keeps no reports/timeline.json; build it again to see memory operator by operator."
 _NAMED = 3  # buffers that a caption names
 _LEGEND = tuple((colour, band) for band, colour in BANDS.items())
-_PHASES = {"build_host": "building, on the host", "build_device": "building, on the device", "run": "running"}
+_PHASES = {"build_host": "building on the host", "build_device": "building on the device", "run": "running"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def budget_tile(plan: Json | None) -> Tile:
     if budget is None:
         return Tile("Memory", size(peak), "predicted; this target has no budget")
     if plan["fits"]:
-        return Tile("Memory", "fits", f"{mib(peak)} of {size(budget)}, predicted", "good", peak / budget)
-    return Tile("Memory", "over", f"{mib(peak)} of {size(budget)}: {size(plan['over_bytes'])} too much", "bad", 1.0)
+        return Tile("Memory", "Fits", f"{mib(peak)} of {size(budget)}, predicted", "good", peak / budget)
+    return Tile("Memory", "Over", f"{mib(peak)} of {size(budget)}: {size(plan['over_bytes'])} too much", "bad", 1.0)
 
 
 def memory_view(bundle: Bundle, ident: str) -> MemoryView:
@@ -70,8 +70,8 @@ def _device_peak(plan: Json) -> int:
 def _verdict(plan: Json) -> str:
     name = "build_device" if plan["build_device"]["peak_bytes"] > plan["run"]["peak_bytes"] else "run"
     phase = plan[name]
-    at = f", at {phase['peak_node']}" if phase["peak_node"] else ""
-    words = f"Predicted peak on {plan['target']}: {size(phase['peak_bytes'])}, {_PHASES[name]}{at}."
+    at = f" ({phase['peak_node']})" if phase["peak_node"] else ""
+    words = f"Predicted peak on {plan['target']}: {size(phase['peak_bytes'])}, while {_PHASES[name]}{at}."
     if plan["budget_bytes"] is None:
         return words + " The target has no memory budget."
     left = plan["budget_bytes"] - phase["peak_bytes"]

@@ -16,10 +16,10 @@ from typing import Any
 
 import ldmc
 from ldmc.errors import LdmcError
-from ldmc.report.bundle import bundle_view
+from ldmc.report.bundle import BundleView, bundle_view
 from ldmc.report.fidelity import check_view
 from ldmc.report.inputs import Inputs, Json, read_inputs
-from ldmc.report.levels import result_view
+from ldmc.report.levels import ResultView, result_view
 
 _TEMPLATE, _SCRIPT, _STYLE = "report.html", "report.js", "report.css"
 
@@ -61,8 +61,16 @@ def _views(inputs: Inputs) -> dict[str, Any]:
     bundles = [bundle_view(bundle, index) for index, bundle in enumerate(inputs.bundles)]
     results = [result_view(result, index) for index, result in enumerate(inputs.results)]
     checks = [check_view(check, index) for index, check in enumerate(inputs.checks)]
-    titles = [view.title for view in (*bundles, *results)] or [f"verification of {checks[0].label}"]
-    return {"title": titles[0], "more": len(titles) - 1, "bundles": bundles, "results": results, "checks": checks}
+    return {"title": _title(inputs, bundles, results), "bundles": bundles, "results": results, "checks": checks}
+
+
+def _title(inputs: Inputs, bundles: list[BundleView], results: list[ResultView]) -> str:
+    """What the one bundle or result is; of several, the models that they are of."""
+    views = [*bundles, *results]
+    if not views:
+        return f"Verification {inputs.checks[0].label}"
+    names = dict.fromkeys([b.manifest.name for b in inputs.bundles] + [result.model for result in results])
+    return views[0].title if len(views) == 1 else ", ".join(names)
 
 
 def _source(environment: Any, name: str) -> str:

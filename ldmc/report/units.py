@@ -1,15 +1,14 @@
 """Numbers as people read them: three significant digits, thousands apart, the unit beside them.
 
-0.0123 s -> 12.3 ms     1234.5 s -> 1,234 s     548287384 -> 522.9 MiB     999 dB -> identical
+0.0123 s -> 12.3 ms     1234.5 s -> 1,234 s     548287384 bytes -> 523 MiB     999 dB -> identical
 """
 
 from __future__ import annotations
 
 import math
 
-from ldmc.compiler.diff_render import quantity
-
-MIB = 2**20
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+_GIB_FROM = 10 * GIB  # below it sizes of weights and memory read best in MiB, which is also what papers give
 IDENTICAL_DB = 999.0  # how results write infinity (see `ldmc.compiler.verify`)
 _SMALLEST_PLAIN = 1e-4
 
@@ -35,8 +34,10 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """`522.9 MiB`."""
-    return quantity(int(value), "bytes")
+    """`523 MiB`, `66.4 MiB`, `12 KiB`, `23.3 GiB`."""
+    if value >= _GIB_FROM:
+        return f"{value / GIB:,.1f} GiB"
+    return f"{mib(value)} MiB" if value >= MIB else f"{value / KIB:,.0f} KiB"
 
 
 def mib(value: float) -> str:

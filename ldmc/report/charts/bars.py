@@ -15,7 +15,7 @@ from ldmc.report.charts.drawing import COLOURS, FONT, SMALL, WIDTH, Drawing
 from ldmc.report.units import number, short
 
 _ROW, _BAR = 42.0, 14.0
-_NOTE_SHARE = 0.27  # of the width, left free for the number behind the longest bar
+_LETTER = 6.9  # units of width that a letter of a note takes at most
 _MOST_LABEL, _MOST_WHY = 50, 56
 _AXIS, _HEAD = 22.0, 16.0
 
@@ -59,7 +59,7 @@ def bars(ident: str, title: str, rows: Sequence[Row], unit: str, limit: Limit | 
     drawing = Drawing(ident, title, description, height, (1, 1, head, _AXIS))
     axes = drawing.axes
     longest = max([_length(row) for row in rows] + [limit.value if limit else 0.0]) or 1.0
-    axes.set_xlim(0, longest / (1 - _NOTE_SHARE) if not limit else max(longest * 1.03, _longest(rows) / (1 - _NOTE_SHARE)))
+    axes.set_xlim(0, max(longest * 1.03, *(_needed(row) for row in rows)))
     axes.set_ylim(_ROW * len(rows), 0)
     axes.set_yticks([])
     for index, row in enumerate(rows):
@@ -80,8 +80,9 @@ def _length(row: Row) -> float:
     return max(sum(segment.value for segment in row.segments), row.whisker or 0.0)
 
 
-def _longest(rows: Sequence[Row]) -> float:
-    return max((_length(row) for row in rows), default=0.0)
+def _needed(row: Row) -> float:
+    """How far the axis must reach for the number to stand behind the bar."""
+    return _length(row) / (1 - (len(row.note) * _LETTER + 8) / WIDTH)
 
 
 def _draw_row(drawing: Drawing, row: Row, top: float, longest: float) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WIDTH = 340  # of the drawing, in its own units; about that many CSS pixels on a phone
 FONT, SMALL = 12.0, 10.5
 # Stand-ins that matplotlib draws with -> the page's variables. No drawing has any other colour.
-_NAMES = ("text", "muted", "line", "c1", "c2", "c3", "c4", "bad", "band")
+_NAMES = ("text", "muted", "line", "c1", "c2", "c3", "c4", "c5", "c6", "bad", "band")
 COLOURS = {name: f"#{index:02x}{index:02x}{index:02x}" for index, name in enumerate(_NAMES, start=1)}
 _VARIABLES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
 _HEX = re.compile(r"#[0-9a-f]{6}")

@@ -15,7 +15,7 @@ from ldmc.report.charts.drawing import COLOURS, FONT, SMALL, Drawing
 from ldmc.report.units import number, short
 
 _HEIGHT = 190.0
-_MARGINS = (40.0, 10.0, 18.0, 32.0)
+_MARGINS = (34.0, 8.0, 18.0, 36.0)
 _MOST_POINTS_MARKED = 60  # beyond it dots run into each other
 
 
@@ -87,8 +87,9 @@ def _axes(drawing: Drawing, series: Sequence[Series], unit: str, below: str) -> 
     axes.set_ylim(low, low + (high - low or 1.0) * 1.12)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     drawing.grid("y")
+    axes.set_xlim(0.4, max((point.x for one in series for point in one.points), default=1) + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    drawing.text(0, 1.03, unit, "muted", fontsize=SMALL, transform=axes.transAxes, ha="left", va="bottom")
+    drawing.text(0, 1.03, unit, "muted", fontsize=SMALL, transform=axes.transAxes, ha="right", va="bottom")
     drawing.text(0.5, -0.2, below, "muted", fontsize=SMALL, transform=axes.transAxes, ha="center", va="top")
 
 
