@@ -76,7 +76,7 @@ def bundle_view(bundle: Bundle, index: int) -> BundleView:
         tuple(_diff(stage, f"{ident}-diff{i}") for i, stage in enumerate(bundle.stages) if _changes(stage)),
         tuple(f"{stage['component']} {stage['stage']}" for stage in bundle.stages if not _changes(stage)),
         memory.memory_view(bundle, ident),
-        _file_table(data, f"{ident}-files"),
+        _file_table(data, f"{ident}-files-table"),
         pairs(f"{ident}-tools", "What it was built with", ("Package", "Version"), _versions(data)),
         tuple(again.commands(bundle)),
     )

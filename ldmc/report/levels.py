@@ -93,7 +93,7 @@ def result_view(given: Given, index: int) -> ResultView:
     """Turn a checked result into what is shown; `index` keeps the ids of several results apart."""
     data, ident = given.data, f"result{index}"
     levels = data["levels"]
-    table, unmeasured = _table(levels, f"{ident}-levels")
+    table, unmeasured = _table(levels, f"{ident}-levels-table")
     model = str(data["model"].get("name") or "a model")
     device = data.get("device") or "a device without a name"
     return ResultView(

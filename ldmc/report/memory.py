@@ -60,7 +60,7 @@ def memory_view(bundle: Bundle, ident: str) -> MemoryView:
     ]
     basis = tuple((_PHASES[name], f"{said['basis']}: {said['source']}") for name, said in plan.get("basis", {}).items())
     remedies = tuple(f"{remedy['spec']}: {size(remedy['peak_bytes'])}" for remedy in plan.get("remedies", ()))
-    return MemoryView("", _verdict(plan), tuple(cards), _table(plan, f"{ident}-memory"), basis, remedies)
+    return MemoryView("", _verdict(plan), tuple(cards), _table(plan, f"{ident}-memory-table"), basis, remedies)
 
 
 def _device_peak(plan: Json) -> int:

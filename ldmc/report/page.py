@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ldmc
-from ldmc.errors import LdmcError
+from ldmc.errors import LdmcError, UsageError
 from ldmc.report.bundle import BundleView, bundle_view
 from ldmc.report.fidelity import check_view
 from ldmc.report.inputs import Inputs, Json, read_inputs
@@ -34,6 +34,9 @@ def write_report(inputs: Iterable[Path | Json], output: Path, *, build: Json | N
     Raises:
         UsageError, BundleError: an input is not what it must be. LdmcError: `output` cannot be written.
     """
+    inputs = list(inputs)
+    if any(isinstance(item, Path) and item.resolve() == output.resolve() for item in inputs):
+        raise UsageError(f"{output} is what the report is made of, and would be replaced by it", fix="give another file with -o")
     found = read_inputs(inputs)
     if build is not None and found.bundles:
         found.bundles[0] = replace(found.bundles[0], build=build)
