@@ -481,7 +481,9 @@ def test_help_lists_every_command(ldmc: Run) -> None:
     assert done.code == 0
     for command in COMMANDS:
         assert f"  {command} " in done.out
-    assert COMMANDS == ["bench", "build", "diff", "doctor", "inspect", "passes", "plan", "report", "run", "targets", "verify"]
+    assert COMMANDS == [
+        "bench", "build", "diff", "doctor", "inspect", "passes", "plan", "report", "run", "targets", "verify"
+    ]  # fmt: skip
 
 
 def test_alone_it_shows_its_help(ldmc: Run) -> None:

@@ -12,7 +12,12 @@ from ldmc.commands.common import console, emit, json_option
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="BUNDLE|RESULT.json...", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--output", default="report.html", show_default=True, type=click.Path(path_type=Path), help="HTML file to write."
+    "-o",
+    "--output",
+    default="report.html",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="HTML file to write.",
 )
 @json_option
 def report(inputs: tuple[Path, ...], output: Path, as_json: bool) -> None:

@@ -1,6 +1,6 @@
 """A bundle as the page shows it: what was built, for what, from what, and what every pass did.
 
-    Bundle(manifest, stages, memory)   ->   BundleView(tiles, facts, pipelines, tables, charts, commands)
+Bundle(manifest, stages, memory)   ->   BundleView(tiles, facts, pipelines, tables, charts, commands)
 """
 
 from __future__ import annotations
@@ -110,9 +110,17 @@ def _tiles(bundle: Bundle, pending: tuple[str, ...]) -> tuple[Tile, ...]:
     found.append(Tile("Size", size(files), f"{size(_weights_bytes(data))} of it weights"))
     before, after = _nodes(bundle, "onnx"), sum(c["stats"]["nodes"] for c in data["components"].values())
     if before:
-        found.append(Tile("Operators", f"{after:,}", f"{percent(before, after) or 'as many'} since the export ({before:,})"))
+        found.append(
+            Tile("Operators", f"{after:,}", f"{percent(before, after) or 'as many'} since the export ({before:,})")
+        )
     if pending:
-        found.append(Tile("Left to the device", f"{len(pending)} engines" if len(pending) > 1 else "1 engine", ", ".join(pending)))
+        found.append(
+            Tile(
+                "Left to the device",
+                f"{len(pending)} engines" if len(pending) > 1 else "1 engine",
+                ", ".join(pending),
+            )
+        )
     if bundle.build:
         peak = bundle.build.get("peak_rss_bytes")
         found.append(Tile("Build", seconds(bundle.build["seconds"]), f"peak memory {size(peak)}" if peak else ""))
@@ -163,7 +171,9 @@ def _tensor(tensor: Json) -> str:
 
 def _steps(bundle: Bundle, component: str, insertions: tuple[tuple[str, str, str], ...]) -> tuple[Step, ...]:
     inserted = {spec.partition("{")[0]: why for name, spec, why in insertions if name == component}
-    waiting = {s["pass"].partition("{")[0] for s in bundle.stages if s["component"] == component and s["status"] != "done"}
+    waiting = {
+        s["pass"].partition("{")[0] for s in bundle.stages if s["component"] == component and s["status"] != "done"
+    }
     steps = []
     for spec in again.split(bundle.manifest.data["pipeline"][component]):
         name = spec.partition("{")[0]
@@ -181,10 +191,20 @@ def _stage_table(bundle: Bundle, ident: str) -> Table:
     measured = {(s["component"], s["stage"]): s for s in (bundle.build or {}).get("stages", ())}
     rows = tuple(_stage_row(stage, measured, notes, bundle.build) for stage in bundle.stages)
     columns = (
-        Column("Component", numeric=False), Column("Stage", numeric=False), Column("Status", numeric=False),
-        Column("Nodes before"), Column("after"), Column("change"), Column("Weights before", "MiB"), Column("after", "MiB"),
-        Column("Params", "M"), Column("MACs", "G"), Column("Alive", "MiB"), Column("Time", "s"), Column("Peak", "MiB"),
-    )  # fmt: skip
+        Column("Component", numeric=False),
+        Column("Stage", numeric=False),
+        Column("Status", numeric=False),
+        Column("Nodes before"),
+        Column("after"),
+        Column("change"),
+        Column("Weights before", "MiB"),
+        Column("after", "MiB"),
+        Column("Params", "M"),
+        Column("MACs", "G"),
+        Column("Alive", "MiB"),
+        Column("Time", "s"),
+        Column("Peak", "MiB"),
+    )
     return Table(ident, "Stages, in the order they ran", columns, rows, tuple(notes.said))
 
 
@@ -245,15 +265,29 @@ def _diff(stage: Json, ident: str) -> tuple[str, Table]:
         a, b = before.get(op, 0), after.get(op, 0)
         shown = f"{'+' if b > a else '−'}{abs(b - a):,}" if a != b else "0"
         kind = "same" if a == b else ""
-        rows.append((Cell(op, op, kind=kind), Cell(f"{a:,}", a, kind=kind), Cell(f"{b:,}", b, kind=kind), Cell(shown, b - a, kind=kind)))
+        rows.append(
+            (
+                Cell(op, op, kind=kind),
+                Cell(f"{a:,}", a, kind=kind),
+                Cell(f"{b:,}", b, kind=kind),
+                Cell(shown, b - a, kind=kind),
+            )
+        )
     columns = (Column("Operator", numeric=False), Column("Before"), Column("After"), Column("Change"))
     a, b = stage["before"]["nodes"], stage["after"]["nodes"]
     title = f"{stage['component']} {stage['stage']}: {a:,} → {b:,} nodes"
-    return title, Table(ident, f"Operators before and after {stage['component']} {stage['stage']}", columns, tuple(rows))
+    return title, Table(
+        ident, f"Operators before and after {stage['component']} {stage['stage']}", columns, tuple(rows)
+    )
 
 
 def _file_table(data: Json, ident: str) -> Table:
-    columns = (Column("File", numeric=False), Column("What", numeric=False), Column("Bytes"), Column("SHA-256", numeric=False))
+    columns = (
+        Column("File", numeric=False),
+        Column("What", numeric=False),
+        Column("Bytes"),
+        Column("SHA-256", numeric=False),
+    )
     rows = tuple(
         (
             text(entry["path"]),

@@ -1,4 +1,4 @@
-"""What the page is put together from: tiles with one figure each, and cards with a chart or the reason there is none."""
+"""What the page is put together from: tiles with one figure, cards with a chart or the reason there is none."""
 
 from __future__ import annotations
 

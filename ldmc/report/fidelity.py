@@ -1,6 +1,6 @@
 """A result of `ldmc verify` as the page shows it: agreement with PyTorch by component, by stage and by block.
 
-    stages  unet 03-fold  69.1 dB, 0.2 dB lost       blocks  mid_block.attentions.0  local 31.2 dB  <- departs here
+stages  unet 03-fold  69.1 dB, 0.2 dB lost       blocks  mid_block.attentions.0  local 31.2 dB  <- departs here
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DB = ("snr_db", "local_snr_db")
 
 @dataclass(frozen=True)
 class CheckView:
-    """Everything the page says of one verification. verdict: in one line. missing: what it does not have, and how to get it."""
+    """Everything the page says of one verification. missing: what it does not have, and the command to get it."""
 
     ident: str
     label: str
@@ -43,12 +43,16 @@ def check_view(given: Given, index: int) -> CheckView:
         cards.append(_component_card(components, f"{ident}-components"))
         tables.append(_component_table(components, f"{ident}-component-table"))
     if stages:
-        cards += [_stage_card(name, rows, f"{ident}-stages-{i}") for i, (name, rows) in enumerate(_by_component(stages))]
+        cards += [
+            _stage_card(name, rows, f"{ident}-stages-{i}") for i, (name, rows) in enumerate(_by_component(stages))
+        ]
         tables.append(_stage_table(stages, f"{ident}-stage-table"))
     else:
         missing.append(("how much error each pass added", "ldmc verify BUNDLE --by-stage --json > verify.json"))
     if blocks:
-        cards += [_block_card(name, rows, f"{ident}-blocks-{i}") for i, (name, rows) in enumerate(_by_component(blocks))]
+        cards += [
+            _block_card(name, rows, f"{ident}-blocks-{i}") for i, (name, rows) in enumerate(_by_component(blocks))
+        ]
         tables.append(_block_table(blocks, f"{ident}-block-table"))
     else:
         missing.append(("where in the network error arises", "ldmc verify BUNDLE --by-block --json > verify.json"))
@@ -83,7 +87,9 @@ def _row(label: str, row: Json, note: str = "") -> Row:
     if value is None:
         return Row(label, why=_why(row))
     colour = "bad" if row.get("ok") is False else "c3"
-    return Row(label, (Segment(max(float(value), 0.0), colour, f"{label}: {decibels(value)}"),), decibels(value) + note)
+    return Row(
+        label, (Segment(max(float(value), 0.0), colour, f"{label}: {decibels(value)}"),), decibels(value) + note
+    )
 
 
 def _capped(rows: list[Row]) -> list[Row]:
@@ -91,7 +97,8 @@ def _capped(rows: list[Row]) -> list[Row]:
     finite = [row.segments[0].value for row in rows if row.segments and row.segments[0].value < IDENTICAL_DB]
     most = max(finite, default=100.0) or 1.0
     return [
-        Row(r.label, tuple(Segment(min(s.value, most), s.colour, s.told) for s in r.segments), r.note, None, r.why) for r in rows
+        Row(r.label, tuple(Segment(min(s.value, most), s.colour, s.told) for s in r.segments), r.note, None, r.why)
+        for r in rows
     ]
 
 
@@ -117,7 +124,10 @@ def _block_card(component: str, rows: list[Json], ident: str) -> Card:
     cap = max((row[key] for row in rows for key in _DB if _finite(row.get(key))), default=100.0)
     series = [
         Series(label, colour, _points(rows, key, cap), dashed)
-        for label, colour, key, dashed in (("up to here", "c1", "snr_db", False), ("this block alone", "c2", "local_snr_db", True))
+        for label, colour, key, dashed in (
+            ("up to here", "c1", "snr_db", False),
+            ("this block alone", "c2", "local_snr_db", True),
+        )
     ]
     series = [one for one in series if len(one.points) >= _FEW]
     if not series:
@@ -146,7 +156,11 @@ def _points(rows: list[Json], key: str, cap: float) -> tuple[Point, ...]:
 
 def _worst(rows: list[Json]) -> tuple[int, float, str] | None:
     """Number, local SNR and name of the block with the least of it."""
-    known = [(i, float(row["local_snr_db"]), str(row.get("block"))) for i, row in enumerate(rows, 1) if row.get("local_snr_db") is not None]
+    known = [
+        (i, float(row["local_snr_db"]), str(row.get("block")))
+        for i, row in enumerate(rows, 1)
+        if row.get("local_snr_db") is not None
+    ]
     return min(known, key=lambda one: one[1], default=None)
 
 
@@ -160,7 +174,8 @@ def _cell(row: Json, key: str, notes: Notes) -> Cell:
 def _component_table(components: Json, ident: str) -> Table:
     notes = Notes()
     rows = tuple(
-        (text(name), _cell(row, "snr_db", notes), _cell(row, "max_abs_error", notes)) for name, row in components.items()
+        (text(name), _cell(row, "snr_db", notes), _cell(row, "max_abs_error", notes))
+        for name, row in components.items()
     )
     columns = (Column("Component", numeric=False), Column("Signal over error"), Column("Largest error"))
     return Table(ident, "Agreement with PyTorch, by component", columns, rows, tuple(notes.said))
@@ -187,7 +202,11 @@ def _stage_table(stages: list[Json], ident: str) -> Table:
 def _block_table(blocks: list[Json], ident: str) -> Table:
     notes = Notes()
     rows = tuple(
-        (text(row["component"]), text(row.get("block", "")), *(_cell(row, key, notes) for key in (*_DB, "max_abs_error")))
+        (
+            text(row["component"]),
+            text(row.get("block", "")),
+            *(_cell(row, key, notes) for key in (*_DB, "max_abs_error")),
+        )
         for row in blocks
     )
     columns = (

@@ -1,9 +1,9 @@
 """What a report is made of, told apart by what is in it, and checked before anything is drawn.
 
-    faces.cpu.ldmc/   folder with a manifest            -> Bundle
-    bench.json        {"kind": "ldmc-bench", ...}       -> a result of bench
-    verify.json       {"ok", "components"} or {"stages" | "blocks"}   -> a result of verify
-    build.json        {"bundle", "stages", "write"}     -> seconds and memory of a build, for the bundle it names
+faces.cpu.ldmc/   folder with a manifest            -> Bundle
+bench.json        {"kind": "ldmc-bench", ...}       -> a result of bench
+verify.json       {"ok", "components"} or {"stages" | "blocks"}   -> a result of verify
+build.json        {"bundle", "stages", "write"}     -> seconds and memory of a build, for the bundle it names
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def read_inputs(given: Iterable[Path | Json]) -> Inputs:
     for build in inputs.builds:
         _attach(build, inputs)
     if not (inputs.bundles or inputs.results or inputs.checks):
-        raise UsageError("a report needs a bundle or a result", fix="give the folder of a bundle, or a result's JSON file")
+        raise UsageError(
+            "a report needs a bundle or a result", fix="give the folder of a bundle, or a result's JSON file"
+        )
     return inputs
 
 
@@ -127,12 +129,15 @@ def _read_json(path: Path) -> Json:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise UsageError(f"{path} does not exist", fix="give the folder of a bundle, or a result's JSON file") from error
+        raise UsageError(
+            f"{path} does not exist", fix="give the folder of a bundle, or a result's JSON file"
+        ) from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}", fix="check its permissions") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path} is not JSON: {error}", fix="give a file written by `ldmc bench`, `verify` or `build` with --json"
+            f"{path} is not JSON: {error}",
+            fix="give a file written by `ldmc bench`, `verify` or `build` with --json",
         ) from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds {type(content).__name__} where an object is expected", fix=_KINDS)

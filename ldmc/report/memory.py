@@ -56,9 +56,12 @@ def memory_view(bundle: Bundle, ident: str) -> MemoryView:
     else:
         cards.append(Card("Memory over the run", why=_NO_TIMELINE))
     cards += [
-        _activations_card(run, (bundle.timeline or {})[run.name], f"{ident}-live-{index}") for index, run in enumerate(runs)
+        _activations_card(run, (bundle.timeline or {})[run.name], f"{ident}-live-{index}")
+        for index, run in enumerate(runs)
     ]
-    basis = tuple((_PHASES[name], f"{said['basis']}: {said['source']}") for name, said in plan.get("basis", {}).items())
+    basis = tuple(
+        (_PHASES[name], f"{said['basis']}: {said['source']}") for name, said in plan.get("basis", {}).items()
+    )
     remedies = tuple(f"{remedy['spec']}: {size(remedy['peak_bytes'])}" for remedy in plan.get("remedies", ()))
     return MemoryView("", _verdict(plan), tuple(cards), _table(plan, f"{ident}-memory-table"), basis, remedies)
 
@@ -83,7 +86,11 @@ def _runs(plan: Json, timeline: Json) -> list[Run]:
     """Components with their timelines, what is fixed raised so that each peak is the plan's own."""
     found = []
     together = plan["load"] == "together"
-    names = [name for name in sorted(plan["components"], key=lambda n: (n != "unet", n)) if timeline.get(name, {}).get("steps")]
+    names = [
+        name
+        for name in sorted(plan["components"], key=lambda n: (n != "unet", n))
+        if timeline.get(name, {}).get("steps")
+    ]
     most = max((max(timeline[name]["live_bytes"]) for name in names), default=0)
     for name in names:
         line = timeline[name]
@@ -140,11 +147,20 @@ def _phase_row(label: str, phase: Json) -> Row:
 
 def _table(plan: Json, ident: str) -> Table:
     columns = (
-        Column("Phase", numeric=False), Column("Of", numeric=False), Column("Libraries", "MiB"), Column("Weights", "MiB"),
-        Column("Workspace", "MiB"), Column("Activations", "MiB"), Column("Peak", "MiB"), Column("At", numeric=False),
-    )  # fmt: skip
+        Column("Phase", numeric=False),
+        Column("Of", numeric=False),
+        Column("Libraries", "MiB"),
+        Column("Weights", "MiB"),
+        Column("Workspace", "MiB"),
+        Column("Activations", "MiB"),
+        Column("Peak", "MiB"),
+        Column("At", numeric=False),
+    )
     notes = Notes()
-    owners: list[tuple[str, Any]] = [("all", plan), *sorted(plan["components"].items(), key=lambda item: item[0] != "unet")]
+    owners: list[tuple[str, Any]] = [
+        ("all", plan),
+        *sorted(plan["components"].items(), key=lambda item: item[0] != "unet"),
+    ]
     rows = tuple(_table_row(phase, owner, found[phase], notes) for phase in _PHASES for owner, found in owners)
     return Table(ident, "Predicted memory by phase", columns, rows, tuple(notes.said))
 

@@ -1,6 +1,6 @@
 """The page: the template filled in, and the file written whole or not at all.
 
-    [bundle, result, check]   --views-->   report.html (Jinja2, autoescape)   --os.replace-->   report.html on disk
+[bundle, result, check]   --views-->   report.html (Jinja2, autoescape)   --os.replace-->   report.html on disk
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def write_report(inputs: Iterable[Path | Json], output: Path, *, build: Json | N
     """
     inputs = list(inputs)
     if any(isinstance(item, Path) and item.resolve() == output.resolve() for item in inputs):
-        raise UsageError(f"{output} is what the report is made of, and would be replaced by it", fix="give another file with -o")
+        raise UsageError(
+            f"{output} is what the report is made of, and would be replaced by it", fix="give another file with -o"
+        )
     found = read_inputs(inputs)
     if build is not None and found.bundles:
         found.bundles[0] = replace(found.bundles[0], build=build)
@@ -93,7 +95,11 @@ def _write(output: Path, content: bytes) -> None:
         part.write_bytes(content)
         os.replace(part, output)
     except OSError as error:
-        fix = "free some space" if error.errno == errno.ENOSPC else "give a file in a folder that exists and can be written"
+        fix = (
+            "free some space"
+            if error.errno == errno.ENOSPC
+            else "give a file in a folder that exists and can be written"
+        )
         raise LdmcError(f"the report {output} cannot be written: {error.strerror or error}", fix=fix) from error
     finally:
         part.unlink(missing_ok=True)
@@ -102,5 +108,3 @@ def _write(output: Path, content: bytes) -> None:
 def default_output(bundle: Path) -> Path:
     """Beside the bundle: `faces.cpu.ldmc` -> `faces.cpu.report.html`."""
     return bundle.with_name(f"{bundle.name.removesuffix('.ldmc')}.report.html")
-
-

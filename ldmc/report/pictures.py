@@ -1,13 +1,12 @@
 """Pictures from the same noise, side by side: the baseline's, each level's, and ten times the difference.
 
-    baseline   level      |level - baseline| x 10
-    [face]     [face]     [almost black]              PSNR 69.1 dB
+baseline   level      |level - baseline| x 10
+[face]     [face]     [almost black]              PSNR 69.1 dB
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +40,9 @@ class Picture:
 def pictures(levels: Sequence[Json]) -> tuple[Picture, ...]:
     """One for every level, the baseline first: it is the first level that is a baseline and has a picture."""
     decoded = [_decode(level.get("picture_png")) for level in levels]
-    base = next((i for i, level in enumerate(levels) if level.get("kind") == "baseline" and decoded[i] is not None), None)
+    base = next(
+        (i for i, level in enumerate(levels) if level.get("kind") == "baseline" and decoded[i] is not None), None
+    )
     reference = None if base is None else decoded[base]
     order = sorted(range(len(levels)), key=lambda index: index != base)
     return tuple(_picture(levels[index], decoded[index], reference, index == base) for index in order)
@@ -56,12 +57,22 @@ def _picture(level: Json, image: Any, reference: Any, is_baseline: bool) -> Pict
         return Picture(title, "", why=said)
     shown, small = _uri(image), max(image.shape[:2]) < _SMALL_PIXELS
     if is_baseline:
-        return Picture(title, shown, caption="the baseline: the others are compared with it", is_baseline=True, pixelated=small)
+        return Picture(
+            title, shown, caption="the baseline: the others are compared with it", is_baseline=True, pixelated=small
+        )
     caption = _quality(level)
     if reference is None:
-        return Picture(title, shown, caption=caption, why_no_difference="there is no baseline's picture", pixelated=small)
+        return Picture(
+            title, shown, caption=caption, why_no_difference="there is no baseline's picture", pixelated=small
+        )
     if reference.shape != image.shape:
-        return Picture(title, shown, caption=caption, why_no_difference="it is of another size than the baseline's", pixelated=small)
+        return Picture(
+            title,
+            shown,
+            caption=caption,
+            why_no_difference="it is of another size than the baseline's",
+            pixelated=small,
+        )
     return Picture(title, shown, _uri(difference(image, reference)), caption, pixelated=small)
 
 
@@ -87,7 +98,7 @@ def _decode(encoded: Any) -> Any:
 
     try:
         values = np.asarray(imread(io.BytesIO(base64.b64decode(encoded, validate=True)), format="png"))
-    except (binascii.Error, ValueError, OSError, SyntaxError):  # Pillow raises SyntaxError for a broken chunk
+    except (ValueError, OSError, SyntaxError):  # binascii's is a ValueError; Pillow raises SyntaxError for a chunk
         return None
     values = np.atleast_3d(values)
     if values.shape[2] == 1:

@@ -1,8 +1,8 @@
 """Tables as the page shows them: cells with what they sort by, and the reason where there is no number.
 
-    Level        Total s   Power W
-    eager        1.17      no value (1)
-    (1) power: RAPL's counter is readable by root only
+Level        Total s   Power W
+eager        1.17      no value (1)
+(1) power: RAPL's counter is readable by root only
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fixtures of the report's tests: one page with everything in it, made once, and a browser that is not on the network."""
+"""A report's tests: one page with everything in it, made once, and a browser that is not on the network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ FLAGS = [
 def page_file(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report of a real bundle, a result with all kinds of level, one without power, and a verification."""
     folder = tmp_path_factory.mktemp("report")
-    given = {"bench.json": samples.bench(), "other.json": samples.bench_without_power(), "verify.json": samples.verify()}
+    given = {
+        "bench.json": samples.bench(),
+        "other.json": samples.bench_without_power(),
+        "verify.json": samples.verify(),
+    }
     files = [samples.save(data, folder / name) for name, data in given.items()]
     write_report([tiny_bundle, *files], folder / "report.html")
     return folder / "report.html"

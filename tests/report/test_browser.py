@@ -1,4 +1,4 @@
-"""The page in headless Chromium: quiet, alone, drawn, sortable, readable on a phone, in the dark, on paper and without JS."""
+"""The page in headless Chromium: quiet, alone, drawn, sortable; on a phone, in the dark, on paper, without JS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ import pytest
 from ldmc.report import write_report
 from tests.report import samples
 
-PHONE, NARROW, DESKTOP = {"width": 390, "height": 844}, {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+PHONE, NARROW, DESKTOP = (
+    {"width": 390, "height": 844},
+    {"width": 360, "height": 740},
+    {"width": 1280, "height": 900},
+)
 LEAST_TEXT_PX = 9.0
 
 
@@ -36,7 +40,8 @@ class Visit:
 
     def column(self, table: str, number: int) -> list[str]:
         """Text of a column of the table with this id, from top to bottom."""
-        script = "([id, n]) => [...document.getElementById(id).tBodies[0].rows].map(r => r.cells[n] ? r.cells[n].innerText : '')"
+        rows = "[...document.getElementById(id).tBodies[0].rows]"
+        script = f"([id, n]) => {rows}.map(r => r.cells[n] ? r.cells[n].innerText : '')"
         return self.page.evaluate(script, [table, number])
 
 
@@ -79,13 +84,15 @@ def test_every_chart_is_drawn_and_its_text_can_be_read(visit: Any, size: dict[st
     charts = one.page.evaluate(
         """() => [...document.querySelectorAll('svg.chart')].map(svg => {
           const box = svg.getBoundingClientRect(), card = svg.closest('.card').getBoundingClientRect();
+          const scale = box.width / svg.viewBox.baseVal.width;
           const texts = [...svg.querySelectorAll('text')];
-          return {id: svg.id, width: box.width, height: box.height, marks: svg.querySelectorAll('.mark').length,
-            titles: svg.querySelectorAll('.mark > title').length, card: [card.left, card.right],
+          return {id: svg.id, width: box.width, height: box.height,
+            marks: svg.querySelectorAll('.mark').length,
+            titles: svg.querySelectorAll('.mark > title').length,
+            card: [card.left, card.right],
             empty: [...svg.querySelectorAll('.bar, .area')].filter(m => m.getBBox().width <= 0).length,
-            paints: new Set([...svg.querySelectorAll('.mark path')].map(p => getComputedStyle(p).fill)).size,
             texts: texts.map(t => { const b = t.getBoundingClientRect();
-              return [t.textContent, b.left, b.right, parseFloat(getComputedStyle(t).fontSize) * box.width / svg.viewBox.baseVal.width]; })};
+              return [t.textContent, b.left, b.right, parseFloat(getComputedStyle(t).fontSize) * scale]; })};
         })"""
     )
     assert {chart["id"] for chart in charts} >= {
@@ -179,7 +186,9 @@ def test_text_sorts_by_text(visit: Any) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["390", "1280"])
 def test_it_is_accessible(visit: Any, scheme: str, size: dict[str, int]) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
     one = visit(color_scheme=scheme, viewport=size)
     one.open_all()
     found = axe.Axe().run(one.page).response
@@ -191,7 +200,14 @@ def test_it_reads_without_scripts(visit: Any) -> None:
     one = visit(java_script_enabled=False)
     assert one.page.locator("table.sortable th button").count() == 0
     shown = one.page.locator("main").inner_text()
-    for words in ("Latency by level", "faces.cpu.ldmc (onnx,fold)", "5.32", "out of memory", "Memory over the run", "01-onnx"):
+    for words in (
+        "Latency by level",
+        "faces.cpu.ldmc (onnx,fold)",
+        "5.32",
+        "out of memory",
+        "Memory over the run",
+        "01-onnx",
+    ):
         assert words in shown
     one.page.locator("summary").first.click()
     assert one.page.locator("details").first.get_attribute("open") is not None

@@ -19,7 +19,9 @@ def test_kinds_are_told_apart_by_their_keys(tiny_bundle: Path, tmp_path: Path) -
     build = {"bundle": f"anywhere/{tiny_bundle.name}", "stages": [], "write": {}, "seconds": 3.0}
     files = [
         samples.save(data, tmp_path / f"{index}.json")
-        for index, data in enumerate((samples.bench(), samples.verify(), {"stages": samples.verify()["stages"]}, build))
+        for index, data in enumerate(
+            (samples.bench(), samples.verify(), {"stages": samples.verify()["stages"]}, build)
+        )
     ]
     found = read_inputs([*files, tiny_bundle])
     assert [result.label for result in found.results] == ["0.json"]

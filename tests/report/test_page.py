@@ -1,4 +1,4 @@
-"""The page: what it says of bundles and results, that it says why wherever it has no number, and that it is one file."""
+"""The page: what it says of bundles and results, that it says why where it has no number, that it is one file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def test_it_says_what_was_built_from_what_and_how(tiny_bundle: Path, tmp_path: P
     stages = [json.loads((tiny_bundle / stage["report"]).read_text()) for stage in manifest["stages"]]
     assert f"{manifest['name']} for cpu" in page.text
     for stage in stages:
-        assert f"{stage['component']} {stage['stage']}: {stage['before']['nodes']:,} → {stage['after']['nodes']:,}" in page.text
+        assert (
+            f"{stage['component']} {stage['stage']}: {stage['before']['nodes']:,} → {stage['after']['nodes']:,}"
+            in page.text
+        )
         assert set(stage["after"]["ops"]) <= set(page.text.split())
     for file in manifest["files"]:
         assert file["path"] in page.text and file["sha256"] in page.text
@@ -74,7 +77,12 @@ def test_the_peak_is_named_and_held_against_the_budget(tiny_bundle: Path, tmp_pa
     file = bundle / "reports" / "memory.json"
     plan = json.loads(file.read_text())
     peak = max(plan["run"]["peak_bytes"], plan["build_device"]["peak_bytes"])
-    plan.update(budget_bytes=peak - 2**20, over_bytes=2**20, fits=False, remedies=[{"spec": "fp16", "peak_bytes": peak // 2}])
+    plan.update(
+        budget_bytes=peak - 2**20,
+        over_bytes=2**20,
+        fits=False,
+        remedies=[{"spec": "fp16", "peak_bytes": peak // 2}],
+    )
     file.write_text(json.dumps(plan))
     page = page_of(bundle, tmp_path=tmp_path)
     assert "Over" in page.text and "1.0 MiB too much" in page.text
@@ -94,7 +102,9 @@ def test_a_bundle_without_plan_or_timeline_says_so(tiny_bundle: Path, tmp_path: 
 def test_insertions_and_pending_steps_are_shown_with_their_reason(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "x.ldmc"))
     manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["insertions"] = [{"component": name, "spec": "fold", "reason": "Constant is not read"} for name in ("unet", "decoder")]
+    manifest["insertions"] = [
+        {"component": name, "spec": "fold", "reason": "Constant is not read"} for name in ("unet", "decoder")
+    ]
     manifest["stages"][-1]["status"] = "pending"
     manifest["finish"] = {"steps": [{"component": "unet", "part": "unet.0", "status": "pending"}]}
     (bundle / "manifest.json").write_text(json.dumps(manifest))
@@ -209,7 +219,9 @@ def test_each_level_stands_beside_the_baseline() -> None:
     assert by_title["TorchScript, fp16"].why.endswith("out of memory")
 
 
-@pytest.mark.parametrize("broken", ["", "no base64!", base64.b64encode(b"no png").decode(), samples.png(samples.picture())[:200]])
+@pytest.mark.parametrize(
+    "broken", ["", "no base64!", base64.b64encode(b"no png").decode(), samples.png(samples.picture())[:200]]
+)
 def test_a_picture_that_cannot_be_read_says_so(broken: str) -> None:
     levels = copy.deepcopy(samples.bench()["levels"])
     levels[4]["picture_png"] = broken
@@ -239,14 +251,18 @@ def test_a_verification_shows_stages_blocks_and_what_is_wrong(tmp_path: Path) ->
 # the command, and the build
 
 
-def test_the_command_says_where_and_how_large(ldmc: Callable[..., Outcome], tiny_bundle: Path, tmp_path: Path) -> None:
+def test_the_command_says_where_and_how_large(
+    ldmc: Callable[..., Outcome], tiny_bundle: Path, tmp_path: Path
+) -> None:
     file = samples.save(samples.bench(), tmp_path / "bench.json")
     done = ldmc("report", tiny_bundle, file, "-o", tmp_path / "r.html", "--json")
     assert done.code == 0, done.err
     assert done.json == {"report": str(tmp_path / "r.html"), "bytes": (tmp_path / "r.html").stat().st_size}
 
 
-def test_a_build_writes_one_beside_its_bundle(ldmc: Callable[..., Outcome], tiny_model: Path, tmp_path: Path) -> None:
+def test_a_build_writes_one_beside_its_bundle(
+    ldmc: Callable[..., Outcome], tiny_model: Path, tmp_path: Path
+) -> None:
     build = ("build", "--target", "cpu", "--model", tiny_model, "--json", "-o")
     done = ldmc(*build, tmp_path / "x.ldmc")
     assert done.code == 0, done.err

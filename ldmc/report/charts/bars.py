@@ -1,9 +1,9 @@
 """Bars that lie, one row each, the label above the bar and its number behind it: readable on a phone.
 
-    PyTorch eager, fp32
-    ########====  1.17 s
-    TensorRT
-    stopped: out of memory        a row without a number says why
+PyTorch eager, fp32
+########====  1.17 s
+TensorRT
+stopped: out of memory        a row without a number says why
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def bars(ident: str, title: str, rows: Sequence[Row], unit: str, limit: Limit | 
         drawing.mark(line, "limit", limit.label)
         right = limit.value > axes.get_xlim()[1] / 2
         drawing.text(
-            limit.value, -3, f"{limit.label} " if right else f" {limit.label}", limit.colour, fontsize=SMALL,
+            limit.value, -3, f"{limit.label} " if right else f" {limit.label}", limit.colour, size=SMALL,
             ha="right" if right else "left", va="bottom",
         )  # fmt: skip
     return drawing.svg()
@@ -89,17 +89,19 @@ def _draw_row(drawing: Drawing, row: Row, top: float, longest: float) -> None:
     drawing.text(0, top + 13, short(row.label, _MOST_LABEL), va="baseline", ha="left")
     middle = top + 13 + 6 + _BAR / 2
     if not row.segments:
-        drawing.text(0, middle + 3, short(row.why, _MOST_WHY), "muted", fontsize=SMALL, style="italic", va="baseline")
+        drawing.text(0, middle + 3, short(row.why, _MOST_WHY), "muted", size=SMALL, style="italic", va="baseline")
         return
     start = 0.0
     for segment in row.segments:
-        bar, = drawing.axes.barh([middle], [segment.value], left=start, height=_BAR, color=COLOURS[segment.colour], lw=0)
+        (bar,) = drawing.axes.barh(
+            [middle], [segment.value], left=start, height=_BAR, color=COLOURS[segment.colour], lw=0
+        )
         drawing.mark(bar, "bar", segment.told)
         start += segment.value
     if row.whisker is not None and row.whisker > start:
         drawing.axes.plot([start, row.whisker], [middle, middle], color=COLOURS["muted"], lw=1.2)
         start = row.whisker
-    drawing.text(start + longest * 0.018, middle + 4, row.note, fontsize=FONT, va="baseline", ha="left")
+    drawing.text(start + longest * 0.018, middle + 4, row.note, size=FONT, va="baseline", ha="left")
 
 
 def _draw_axis(drawing: Drawing, unit: str) -> None:

@@ -61,10 +61,24 @@ class Drawing:
         self._marks[name] = (kind, told)
         artist.set_gid(name)
 
-    def text(self, x: float, y: float, text: str, colour: str = "text", **options: Any) -> Any:
-        """Text as it stands: no `$` starts a formula."""
-        options = {"fontsize": FONT, "parse_math": False, "color": COLOURS[colour], **options}
-        return self.axes.text(x, y, text, **options)
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        colour: str = "text",
+        *,
+        size: float = FONT,
+        ha: str = "left",
+        va: str = "baseline",
+        style: str = "normal",
+        transform: Any = None,
+    ) -> None:
+        """Text as it stands: no `$` starts a formula. transform: of x and y, if not the data's."""
+        self.axes.text(
+            x, y, text, color=COLOURS[colour], fontsize=size, ha=ha, va=va, style=style,
+            transform=transform or self.axes.transData, parse_math=False,
+        )  # fmt: skip
 
     def grid(self, axis: str) -> None:
         """Thin lines at the ticks of one axis."""
@@ -122,7 +136,13 @@ class Drawing:
         root.attrib.clear()
         labels = {"title": f"{self.ident}-title", "desc": f"{self.ident}-desc"}
         root.attrib.update(
-            {"class": "chart", "id": self.ident, "viewBox": view, "role": "img", "aria-labelledby": " ".join(labels.values())}
+            {
+                "class": "chart",
+                "id": self.ident,
+                "viewBox": view,
+                "role": "img",
+                "aria-labelledby": " ".join(labels.values()),
+            }
         )
         for place, (tag, ident) in enumerate(labels.items()):
             element = ElementTree.Element(tag, {"id": ident})

@@ -70,11 +70,11 @@ def _range(series: Series, unit: str) -> str:
 def _draw(drawing: Drawing, series: Series) -> None:
     axes, colour = drawing.axes, COLOURS[series.colour]
     xs, ys = [point.x for point in series.points], [point.y for point in series.points]
-    line, = axes.plot(xs, ys, color=colour, lw=1.8, ls=(0, (4, 2)) if series.dashed else "-")
+    (line,) = axes.plot(xs, ys, color=colour, lw=1.8, ls=(0, (4, 2)) if series.dashed else "-")
     drawing.mark(line, "line", series.label)
     radius = 4.5 if len(xs) <= _MOST_POINTS_MARKED else 3.0
     for point in series.points:
-        dot, = axes.plot([point.x], [point.y], "o", ms=radius, color=colour, mew=0)
+        (dot,) = axes.plot([point.x], [point.y], "o", ms=radius, color=colour, mew=0)
         drawing.mark(dot, "point", f"{series.label}: {point.told}")
 
 
@@ -89,8 +89,8 @@ def _axes(drawing: Drawing, series: Sequence[Series], unit: str, below: str) -> 
     drawing.grid("y")
     axes.set_xlim(0.4, max((point.x for one in series for point in one.points), default=1) + 0.6)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    drawing.text(0, 1.03, unit, "muted", fontsize=SMALL, transform=axes.transAxes, ha="right", va="bottom")
-    drawing.text(0.5, -0.2, below, "muted", fontsize=SMALL, transform=axes.transAxes, ha="center", va="top")
+    drawing.text(0, 1.03, unit, "muted", size=SMALL, transform=axes.transAxes, ha="right", va="bottom")
+    drawing.text(0.5, -0.2, below, "muted", size=SMALL, transform=axes.transAxes, ha="center", va="top")
 
 
 def _call(drawing: Drawing, callout: Callout) -> None:
@@ -100,7 +100,12 @@ def _call(drawing: Drawing, callout: Callout) -> None:
     is_right = point.x > (left + right) / 2
     top = axes.get_ylim()[1]
     axes.annotate(
-        short(callout.text, 40), xy=(point.x, point.y), xytext=(-10 if is_right else 10, 14 if point.y < top * 0.8 else -16),
-        textcoords="offset points", ha="right" if is_right else "left", fontsize=FONT - 0.5, color=COLOURS["bad"],
+        short(callout.text, 40),
+        xy=(point.x, point.y),
+        xytext=(-10 if is_right else 10, 14 if point.y < top * 0.8 else -16),
+        textcoords="offset points",
+        ha="right" if is_right else "left",
+        fontsize=FONT - 0.5,
+        color=COLOURS["bad"],
         parse_math=False,
-    )  # fmt: skip
+    )

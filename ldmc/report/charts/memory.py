@@ -53,7 +53,7 @@ def whole_run(ident: str, title: str, runs: Sequence[Run], budget_bytes: int | N
     axes.set_ylim(0, top * 1.1)
     for run in runs:  # each as wide as another: operators of different components are not to be compared
         _stack(drawing, run, start)
-        drawing.text(start + 0.5, -top * 0.035, run.name, "muted", fontsize=SMALL, ha="center", va="top")
+        drawing.text(start + 0.5, -top * 0.035, run.name, "muted", size=SMALL, ha="center", va="top")
         if run is peak:
             _mark_peak(drawing, start + _share(run), run.peak_bytes, told)
         start += 1.04
@@ -62,9 +62,20 @@ def whole_run(ident: str, title: str, runs: Sequence[Run], budget_bytes: int | N
     if budget_bytes:
         line = axes.axhline(budget_bytes / MIB, color=COLOURS["bad"], lw=1.4, ls=(0, (4, 3)))
         drawing.mark(line, "limit", f"budget {size(budget_bytes)}")
-        drawing.text(0, budget_bytes / MIB + top * 0.015, f"budget {size(budget_bytes)}", "bad", fontsize=SMALL, va="bottom")
+        drawing.text(
+            0, budget_bytes / MIB + top * 0.015, f"budget {size(budget_bytes)}", "bad", size=SMALL, va="bottom"
+        )
     _upright(drawing)
-    drawing.text(0.5, -0.13, "operators in running order", "muted", fontsize=SMALL, transform=axes.transAxes, ha="center", va="top")
+    drawing.text(
+        0.5,
+        -0.13,
+        "operators in running order",
+        "muted",
+        size=SMALL,
+        transform=axes.transAxes,
+        ha="center",
+        va="top",
+    )
     return drawing.svg()
 
 
@@ -120,12 +131,14 @@ def _blocks(drawing: Drawing, run: Run) -> None:
         if index % 2:
             axes.axvspan(first, last, color=COLOURS["band"], lw=0, zorder=0)
         if number and (last - first) / count >= _LEAST_BAND:
-            drawing.text((first + last) / 2, -0.03, number, "muted", fontsize=SMALL, transform=below, ha="center", va="top")
+            drawing.text(
+                (first + last) / 2, -0.03, number, "muted", size=SMALL, transform=below, ha="center", va="top"
+            )
     for side, group in groupby(spans, key=lambda span: span[0]):
         found = list(group)
         middle, wide = (found[0][2] + found[-1][3]) / 2, (found[-1][3] - found[0][2]) / count
         label = f"{side} blocks" if wide > 0.2 and side != "mid" else side
-        drawing.text(middle, -0.13, label, "muted", fontsize=SMALL, transform=below, ha="center", va="top")
+        drawing.text(middle, -0.13, label, "muted", size=SMALL, transform=below, ha="center", va="top")
 
 
 def _spans(steps: Sequence[str]) -> list[tuple[str, str, int, int]]:
@@ -148,7 +161,7 @@ def _spans(steps: Sequence[str]) -> list[tuple[str, str, int, int]]:
 
 def _mark_peak(drawing: Drawing, x: float, peak_bytes: float, told: str) -> None:
     axes = drawing.axes
-    dot, = axes.plot([x], [peak_bytes / MIB], "o", ms=6, color=COLOURS["text"], mew=0, clip_on=False)
+    (dot,) = axes.plot([x], [peak_bytes / MIB], "o", ms=6, color=COLOURS["text"], mew=0, clip_on=False)
     drawing.mark(dot, "point peak", told)
     left, right = axes.get_xlim()
     is_right = x > (left + right) / 2
@@ -165,4 +178,12 @@ def _upright(drawing: Drawing) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     drawing.grid("y")
-    drawing.text(-_MARGINS[0] / (WIDTH - _MARGINS[0]), 1.03, "MiB", "muted", fontsize=SMALL, transform=axes.transAxes, va="bottom")
+    drawing.text(
+        -_MARGINS[0] / (WIDTH - _MARGINS[0]),
+        1.03,
+        "MiB",
+        "muted",
+        size=SMALL,
+        transform=axes.transAxes,
+        va="bottom",
+    )
