@@ -24,6 +24,7 @@ from ldmc.commands.doctor import doctor
 from ldmc.commands.inspect import inspect
 from ldmc.commands.passes import passes
 from ldmc.commands.plan import plan
+from ldmc.commands.report import report
 from ldmc.commands.run import run
 from ldmc.commands.targets import targets
 from ldmc.commands.verify import verify
@@ -43,7 +44,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (build, plan, run, bench, compare, verify, inspect, diff, passes, targets, doctor):
+for _command in (build, plan, run, bench, compare, verify, report, inspect, diff, passes, targets, doctor):
     cli.add_command(_command)
 
 

@@ -58,7 +58,8 @@ def test_build_json(ldmc: Run, tiny_model: Path, tmp_path: Path, monkeypatch: py
     answer = done.json
     assert {"bundle", "target", "seconds", "peak_rss_bytes", "stages"} <= answer.keys()
     assert (answer["bundle"], answer["target"]) == ("tiny-ldm.cpu.ldmc", "cpu")
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny-ldm.cpu.ldmc"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-ldm.cpu.ldmc", "tiny-ldm.cpu.report.html"]
+    assert answer["report"] == "tiny-ldm.cpu.report.html"
     assert answer["seconds"] > 0
     stages = answer["stages"]
     assert [(s["component"], s["pass"], s["status"]) for s in stages] == [
@@ -480,7 +481,9 @@ def test_help_lists_every_command(ldmc: Run) -> None:
     assert done.code == 0
     for command in COMMANDS:
         assert f"  {command} " in done.out
-    assert COMMANDS == ["bench", "build", "diff", "doctor", "inspect", "passes", "plan", "run", "targets", "verify"]
+    assert COMMANDS == [
+        "bench", "build", "diff", "doctor", "inspect", "passes", "plan", "report", "run", "targets", "verify"
+    ]  # fmt: skip
 
 
 def test_alone_it_shows_its_help(ldmc: Run) -> None:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import click
 
-from ldmc.commands.common import check_writable, console, emit, json_option, prepare_hub, typed, write_text
+from ldmc.commands.common import (
+    beside,
+    check_writable,
+    console,
+    emit,
+    json_option,
+    prepare_hub,
+    typed,
+    write_report_beside,
+    write_text,
+)
 from ldmc.errors import UsageError
 
 
@@ -79,7 +89,7 @@ def bench(
     terminal = console(as_json)
     levels = levels_of(bundles, parse_baselines(baseline))
     manifest = next(level.manifest for level in levels if level.manifest is not None)
-    output = output or _beside(bundles[0])
+    output = output or beside(bundles[0], "bench.json")
     for file in filter(None, (output, csv_file, markdown_file)):
         check_writable(file)
     device = device or default_device(levels)
@@ -94,11 +104,7 @@ def bench(
         write_text(csv_file, paper_csv(result))
     if markdown_file is not None:
         write_text(markdown_file, markdown(result))
-    terminal.print(f"result: {output}", highlight=False, soft_wrap=True)
+    terminal.print(f"result: {output}", highlight=False, markup=False, soft_wrap=True)
+    if not no_report:
+        write_report_beside([result, *bundles], output.with_suffix(".html"), terminal)
     emit(result, as_json)
-
-
-def _beside(bundle: Path) -> Path:
-    """`digits-ldm.cpu.ldmc` -> `digits-ldm.cpu.bench.json`, in the same folder."""
-    bundle = bundle.absolute()
-    return bundle.with_name(f"{bundle.name.removesuffix('.ldmc')}.bench.json")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldmc.errors import UsageError, VerificationError
+from ldmc.errors import LdmcError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,6 +81,28 @@ def check_writable(path: Path) -> None:
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         what = "is a folder" if path.is_dir() else f"cannot be written: {folder} is no folder that can be written to"
         raise UsageError(f"{path} {what}", fix="name another file")
+
+
+def beside(bundle: Path, suffix: str) -> Path:
+    """`faces.cpu.ldmc` -> `faces.cpu.SUFFIX`, in the same folder."""
+    bundle = bundle.absolute()
+    return bundle.with_name(f"{bundle.name.removesuffix('.ldmc')}.{suffix}")
+
+
+def write_report_beside(inputs: list[Path | dict[str, Any]], output: Path, to: Console) -> str | None:
+    """Show a result in one HTML file. The result stands whether or not that can be written: then a warning, and None.
+
+    inputs: see `ldmc.report.write_report`.
+    """
+    from ldmc.report import write_report
+
+    try:
+        write_report(inputs, output)
+    except LdmcError as error:
+        warn([error.message], to)
+        return None
+    to.print(f"report: {output}", highlight=False, markup=False, soft_wrap=True)
+    return str(output)
 
 
 def prepare_hub() -> None:

@@ -43,10 +43,11 @@ def manifest(
     lowerings: Iterable[Lowering],
     entries: Mapping[str, Any],
     finish: Mapping[str, Any],
+    insertions: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The manifest, less what the bundle's writer adds.
 
-    entries: component -> its section. finish: see `finish_section`.
+    entries: component -> its section. finish: see `finish_section`. insertions: passes nobody asked for, and why.
     """
     packages = _packages(target.requirements, entries)
     lowerings = list(lowerings)
@@ -54,6 +55,7 @@ def manifest(
         "name": program.name,
         "target": target.name,
         "pipeline": {lowering.component.name: format_pipeline(lowering.done) for lowering in lowerings},
+        "insertions": insertions,
         "source": dict(program.source),
         "components": dict(entries),
         "stages": [record.manifest_entry() for lowering in lowerings for record in lowering.records],
