@@ -24,7 +24,8 @@ def level_record(timings, warmup=0, memory=None, recorder=None, idle_watts=None,
         recorder: meters.Recorder that ran over the drawings; None where there is no meter.
         idle_watts: power before the work; None where it is not known.
         absent: column -> why it is not known, for what only the caller can say (`power_watts` stands for all POWER).
-    Returns: dict of first_seconds, warmup_seconds (list), denoise, decode, total (see `measure.summary`; None without
+    Returns: dict of first_seconds, warmup_seconds (list), open_seconds (mean of what of a drawing went into opening
+        components, where they are loaded one at a time), denoise, decode, total (see `measure.summary`; None without
         measured drawings), run_seconds (list of [denoise, decode, total]), the names in MEMORY and in POWER, and
         absent. Power is the mean over the measured drawings, and energy that of one drawing.
     """
@@ -35,6 +36,8 @@ def level_record(timings, warmup=0, memory=None, recorder=None, idle_watts=None,
         "warmup_seconds": [timing["total_seconds"] for timing in timings[:warmup]],
         "run_seconds": [[timing[phase + "_seconds"] for phase in PHASES] for timing in measured],
     }
+    opened = [timing["open_seconds"] for timing in measured if "open_seconds" in timing]
+    record["open_seconds"] = sum(opened) / len(opened) if opened else 0.0
     for phase in PHASES:
         record[phase] = summary([timing[phase + "_seconds"] for timing in measured]) if measured else None
     for name in MEMORY:

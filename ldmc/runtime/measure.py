@@ -1,4 +1,4 @@
-"""Times a bundle: load, first picture, then percentiles of denoising, decoding and both."""
+"""Draws with a bundle again and again, and says how long it took: medians and percentiles."""
 
 import math
 import time
@@ -48,30 +48,6 @@ class Drawings(object):
         finally:
             pipeline.close()
         return self
-
-
-def bench(open_pipeline, steps=20, runs=5, warmup=1, seed=0, batch=1, threads=None, on_run=None):
-    """Loads a bundle and draws `warmup` + `runs` times: see Drawings.
-
-    Args: threads: only recorded; set it where the pipeline is opened.
-    Returns: dict of
-        load_seconds, first_seconds: float; the very first drawing, warm-up or not.
-        denoise, decode, total: see `summary`.
-        open_seconds: mean of what of the total went into opening components again; 0 where all are held.
-        runs, steps, warmup, batch: int. threads: int or None (one per core).
-        peak_rss_bytes: most physical memory of this process so far. private_bytes_after_load: unshared, unmapped
-            memory after loading. Both None where the system does not say.
-    """
-    drawings = Drawings(open_pipeline, steps, runs, warmup, seed, batch).run(on_run)
-    timings = drawings.timings
-    result = {"load_seconds": drawings.load_seconds, "first_seconds": timings[0]["total_seconds"]}
-    for phase in PHASES:
-        result[phase] = summary([timing[phase + "_seconds"] for timing in timings[warmup:]])
-    opened = [timing["open_seconds"] for timing in timings[warmup:]]
-    result["open_seconds"] = sum(opened) / len(opened)
-    result.update(runs=runs, steps=steps, warmup=warmup, batch=batch, threads=threads)
-    result.update(peak_rss_bytes=memory.peak_rss_bytes(), private_bytes_after_load=drawings.private_bytes)
-    return result
 
 
 def summary(seconds):

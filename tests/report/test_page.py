@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ldmc.report import default_output, write_report
+from ldmc.commands.common import beside
+from ldmc.report import write_report
 from ldmc.report.pictures import difference, pictures
 from tests.conftest import Outcome
 from tests.report import samples
@@ -48,8 +49,8 @@ class Words(HTMLParser):
         self.text += data
 
 
-def page_of(*inputs: Any, tmp_path: Path, build: Any = None) -> Words:
-    write_report(inputs, tmp_path / "page.html", build=build)
+def page_of(*inputs: Any, tmp_path: Path) -> Words:
+    write_report(inputs, tmp_path / "page.html")
     return Words((tmp_path / "page.html").read_text(encoding="utf-8"))
 
 
@@ -118,8 +119,9 @@ def test_seconds_and_peaks_are_those_of_the_build(tiny_bundle: Path, tmp_path: P
     without = page_of(tiny_bundle, tmp_path=tmp_path)
     assert "the bundle keeps no times" in without.text
     stage = {"component": "unet", "stage": "02-fold", "seconds": 7.654, "peak_rss_bytes": 321 * 2**20}
-    build = {"seconds": 12.3, "peak_rss_bytes": 432 * 2**20, "stages": [stage], "insertions": [], "pending": []}
-    page = page_of(tiny_bundle, tmp_path=tmp_path, build=build)
+    build = {"bundle": str(tiny_bundle), "write": {}, "seconds": 12.3, "peak_rss_bytes": 432 * 2**20, "stages": [stage],
+             "insertions": [], "pending": []}
+    page = page_of(tiny_bundle, build, tmp_path=tmp_path)
     assert "7.65" in page.text and "321" in page.text
     assert "12.3 s" in page.text and "peak memory 432 MiB" in page.text
 
@@ -279,5 +281,5 @@ def test_a_build_writes_one_beside_its_bundle(
 
 
 def test_its_name_is_the_bundle_s() -> None:
-    assert default_output(Path("a/faces.cpu.ldmc")) == Path("a/faces.cpu.report.html")
-    assert default_output(Path("faces")) == Path("faces.report.html")
+    assert beside(Path("/a/faces.cpu.ldmc"), "report.html") == Path("/a/faces.cpu.report.html")
+    assert beside(Path("/faces"), "report.html") == Path("/faces.report.html")

@@ -37,7 +37,8 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="ldmc-bench-") as name, ExitStack() as stack:
         gpu = _gpu_memory(request, stack)
         recorder = stack.enter_context(Recorder(meter)) if meter is not None else None
-        idle_watts = _idle(recorder, progress)
+        idle_watts, why_no_idle = _idle(recorder, progress)
+        unknown = {"power_watts": why_no_meter or "", "power_net_watts": why_no_idle}
         contestants = [Contestant(level, request, Path(name)) for level in request.levels]
         for contestant in contestants:
             contestant.open(stack, progress)
@@ -46,7 +47,7 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
         _take_turns(contestants, request, progress)
         for contestant in contestants:
             contestant.ask_memory()
-        rows = [row(each, request.warmup, recorder, idle_watts, why_no_meter or "") for each in contestants]
+        rows = [row(each, request.warmup, recorder, idle_watts, unknown) for each in contestants]
         compare_rows(rows, {c.level.name: c.picture for c in contestants if c.timings})
     if all(contestant.status != "measured" for contestant in contestants):
         told = "; ".join(f"{contestant.level.name}: {contestant.why}" for contestant in contestants)
@@ -63,15 +64,15 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
     return found
 
 
-def _idle(recorder: Recorder | None, progress: Progress) -> float | None:
-    """Mean power in W while nothing is asked of the machine; None without a meter, or where it gives none."""
+def _idle(recorder: Recorder | None, progress: Progress) -> tuple[float | None, str]:
+    """Mean power in W while nothing is asked of the machine, or None and why."""
     if recorder is None:
-        return None
+        return None, ""
     with progress.stage(f"idle power ({recorder.meter.title})", None):
         start = time.monotonic()
         time.sleep(max(IDLE_SECONDS, 5 * recorder.interval_seconds))
         energy = recorder.energy(start, time.monotonic())
-    return energy.mean_watts if energy is not None else None
+    return (None, recorder.why) if energy is None else (energy.mean_watts, "")
 
 
 def _gpu_memory(request: BenchRequest, stack: ExitStack) -> GpuMemory | None:

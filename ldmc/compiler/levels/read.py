@@ -23,7 +23,6 @@ _NUMBERS = (
 )  # fmt: skip
 
 
-
 def read_result(name: str) -> dict[str, Any]:
     """The result in file `name`, or of the paper.
 

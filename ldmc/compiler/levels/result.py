@@ -27,9 +27,9 @@ BASELINE = "it is the baseline"
 
 
 def row(
-    contestant: Contestant, warmup: int, recorder: Recorder | None, idle_watts: float | None, why_no_meter: str
+    contestant: Contestant, warmup: int, recorder: Recorder | None, idle_watts: float | None, unknown: dict[str, str]
 ) -> dict[str, Any]:
-    """One level of the result, not yet compared with others. why_no_meter: one sentence, or nothing."""
+    """One level of the result, not yet compared with others. unknown: column -> why there is no such figure."""
     measured = contestant.status == "measured"
     columns = level_record(
         contestant.timings if measured else [],
@@ -37,7 +37,7 @@ def row(
         memory={**contestant.opened, **contestant.memory} if measured else {},
         recorder=recorder,
         idle_watts=idle_watts,
-        absent={"power_watts": why_no_meter, **contestant.unwatched},
+        absent={**unknown, **contestant.unwatched},
     )
     columns["prepare_seconds"] = contestant.prepare_seconds
     columns["load_seconds"] = contestant.opened.get("load_seconds") if measured else None

@@ -90,6 +90,8 @@ def _show(result, output):
     tell("prepare  %.3f s, once on this device" % level["prepare_seconds"])
     tell("load     %.3f s" % level["load_seconds"])
     tell("first    %.3f s" % level["first_seconds"])
+    if level["open_seconds"]:
+        tell("open     %.3f s of the total: components are loaded one at a time" % level["open_seconds"])
     for phase in PHASES:
         found = level[phase]
         tell("%-8s p50 %.3f s, p90 %.3f s, p99 %.3f s, n %d" % (
