@@ -188,7 +188,7 @@ def test_bench_json(ldmc: Run, bundle: Path, tmp_path: Path) -> None:
         row = level[phase]
         assert 0 < row["p50_seconds"] <= row["p90_seconds"] <= row["p99_seconds"]
     assert "p90" in done.err
-    assert (tmp_path / "here.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "here.html").read_text().startswith("<!DOCTYPE html>")
 
 
 # verify
@@ -483,7 +483,7 @@ def test_help_lists_every_command(ldmc: Run) -> None:
     for command in COMMANDS:
         assert f"  {command} " in done.out
     assert COMMANDS == [
-        "bench", "build", "diff", "doctor", "inspect", "passes", "plan", "report", "run", "targets", "verify"
+        "bench", "build", "compare", "diff", "doctor", "inspect", "passes", "plan", "report", "run", "targets", "verify"
     ]  # fmt: skip
 
 

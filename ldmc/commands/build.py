@@ -95,6 +95,7 @@ def build(
     if reports:
         answer["verify"] = reports[-1].to_json()
     print_build(result, terminal)
+    answer["report"] = None
     if not no_report:
         checks = [report.to_json() for report in reports]
         file = beside(result.bundle, "report.html")

@@ -85,7 +85,7 @@ def check_writable(path: Path) -> None:
 
 def beside(bundle: Path, suffix: str) -> Path:
     """`faces.cpu.ldmc` -> `faces.cpu.SUFFIX`, in the same folder."""
-    bundle = bundle.absolute()
+    bundle = bundle if bundle.name not in ("", "..") else bundle.resolve()
     return bundle.with_name(f"{bundle.name.removesuffix('.ldmc')}.{suffix}")
 
 

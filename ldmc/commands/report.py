@@ -10,7 +10,7 @@ from ldmc.commands.common import console, emit, json_option
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, metavar="BUNDLE|RESULT.json...", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
@@ -23,7 +23,7 @@ from ldmc.commands.common import console, emit, json_option
 def report(inputs: tuple[Path, ...], output: Path, as_json: bool) -> None:
     """Show bundles and results in one HTML file: charts, tables, pictures. It loads nothing from anywhere.
 
-    A result is the JSON of `bench`, `verify` or `build`.
+    INPUT is a bundle, or the JSON of `bench`, `verify` or `build`.
 
     \b
     Example:
