@@ -119,6 +119,9 @@ class Aoti(Pass):
         settings: dict[str, Any] = {
             "freezing": self.freeze,
             "max_autotune": self.max_autotune,
+            # It would be told on stderr, a table for each operator.
+            "max_autotune_report_choices_stats": False,
+            "autotune_num_choices_displayed": 0,
             # It would be kept outside the cache, in a folder for all builds.
             "aot_inductor.precompile_headers": False,
             "aot_inductor.enable_line_tables": False,

@@ -117,6 +117,7 @@ def test_the_options_reach_the_compiler() -> None:
     assert (usual["freezing"], usual["max_autotune"]) == (True, False)
     assert (other["freezing"], other["max_autotune"]) == (False, True)
     assert usual["cpp.dynamic_threads"]  # else --threads would be what this machine has
+    assert other["autotune_num_choices_displayed"] == 0  # its tables would go to stderr
     assert "cpp.dynamic_threads" not in Aoti()._settings("cuda")
 
 
