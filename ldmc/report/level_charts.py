@@ -119,7 +119,7 @@ def energy(data: Json, ident: str) -> Card:
 def every_run(levels: list[Json], ident: str) -> Card:
     """The total of run after run: drift and throttling show here."""
     title = "Every run, in order"
-    series = []
+    series: list[Series] = []
     for level in levels:
         index = len(series)
         totals = [run[2] for run in level.get("run_seconds") or () if len(run) > 2 and run[2] is not None]

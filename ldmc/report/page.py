@@ -71,7 +71,7 @@ def _views(inputs: Inputs) -> dict[str, Any]:
 
 def _title(inputs: Inputs, bundles: list[BundleView], results: list[ResultView]) -> str:
     """What the one bundle or result is; of several, the models that they are of."""
-    views = [*bundles, *results]
+    views: list[BundleView | ResultView] = [*bundles, *results]
     if not views:
         return f"Verification {inputs.checks[0].label}"
     names = dict.fromkeys([b.manifest.name for b in inputs.bundles] + [result.model for result in results])

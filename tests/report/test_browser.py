@@ -71,8 +71,9 @@ def test_its_policy_stops_what_a_name_might_bring_in(visit: Any) -> None:
     """Even a script that got into the page would not run, and nothing can be fetched."""
     one = visit()
     one.page.evaluate(
-        "() => { const s = document.createElement('script'); s.textContent = 'window.intruder = 1'; document.body.append(s);"
-        " const i = new Image(); i.src = 'https://example.invalid/x.png'; document.body.append(i); }"
+        "() => { const s = document.createElement('script'); s.textContent = 'window.intruder = 1';"
+        " document.body.append(s); const i = new Image(); i.src = 'https://example.invalid/x.png';"
+        " document.body.append(i); }"
     )
     assert one.page.evaluate("window.intruder") is None
     assert any("Content Security Policy" in line for line in one.said)
