@@ -72,8 +72,8 @@ def test_its_policy_stops_what_a_name_might_bring_in(visit: Any) -> None:
     one = visit()
     one.page.evaluate(
         "() => { const s = document.createElement('script'); s.textContent = 'window.intruder = 1';"
-        " document.body.append(s);"
-        " const i = new Image(); i.src = 'https://example.invalid/x.png'; document.body.append(i); }"
+        " document.body.append(s); const i = new Image(); i.src = 'https://example.invalid/x.png';"
+        " document.body.append(i); }"
     )
     assert one.page.evaluate("window.intruder") is None
     assert any("Content Security Policy" in line for line in one.said)
@@ -226,7 +226,7 @@ def test_light_and_dark_are_what_they_say_and_not_blank(visit: Any, size: dict[s
     for scheme in ("light", "dark"):
         image = pixels(visit(viewport=size, color_scheme=scheme).page.screenshot(full_page=True))
         assert image.shape[1] == size["width"] and image.shape[0] > 2 * size["height"]
-        assert len(np.unique(image.reshape(-1, 3), axis=0)) > 200
+        assert len(np.unique(image[::4, ::4] @ [65536, 256, 1])) > 200
         # something is drawn in every screenful
         parts = np.array_split(image, image.shape[0] // size["height"])
         assert all(part.std() > 4 for part in parts)
