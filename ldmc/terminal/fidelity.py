@@ -24,10 +24,10 @@ def print_fidelity(report: FidelityReport, console: Console) -> None:
         blocks = [row for row in report.blocks if row.component == name]
         if stages:
             console.print(stages_table(f"{name} by stage, against PyTorch eager fp32 ({calls})", stages))
-            _notes([(row.stage, row.why) for row in stages], console)
+            _notes([(row.stage, row.why or _departs(row.departs, row.needed_db)) for row in stages], console)
         if blocks:
             console.print(blocks_table(f"{name} by block, against PyTorch eager fp32 ({calls})", blocks))
-            _notes([(row.block, row.why) for row in blocks], console)
+            _notes([(row.block, row.why or _departs(row.departs, row.needed_db)) for row in blocks], console)
     for remark in report.remarks:
         console.print(escape(remark), highlight=False)
     if any(row.component for row in report.blocks) and report.first_departure is None:
@@ -36,7 +36,7 @@ def print_fidelity(report: FidelityReport, console: Console) -> None:
 
 def stages_table(title: str, rows: list[StageResult]) -> Table:
     """Stages of one component in running order."""
-    table = _table(title, "stage", "form", "SNR dB", "change", "added dB", "max abs error", "")
+    table = _table(title, "stage", "form", "SNR dB", "change", "added dB", "max abs error")
     before: float | None = None
     for row in rows:
         change = "" if before is None or row.snr_db is None else _change(row.snr_db - before)
@@ -47,7 +47,6 @@ def stages_table(title: str, rows: list[StageResult]) -> Table:
             change,
             "none" if row.added_db == -math.inf else _decibels(row.added_db),
             _error(row.max_abs_error),
-            "departs" if row.departs else "",
             style="bold red" if row.departs else None,
         )
         before = row.snr_db if row.snr_db is not None else before
@@ -56,14 +55,13 @@ def stages_table(title: str, rows: list[StageResult]) -> Table:
 
 def blocks_table(title: str, rows: list[BlockResult]) -> Table:
     """Blocks of one component in running order; what a level is made of stands below it."""
-    table = _table(title, "block", "SNR dB", "own SNR dB", "max abs error", "")
+    table = _table(title, "block", "SNR dB", "own SNR dB", "max abs error")
     for row in rows:
         table.add_row(
             escape(row.block),
             _decibels(row.snr_db),
             "" if row.is_level else _decibels(row.local_snr_db),
             _error(row.max_abs_error),
-            "departs" if row.departs else "",
             style="bold red" if row.departs else "bold" if row.is_level else None,
         )
     return table
@@ -73,7 +71,7 @@ def _table(title: str, *headings: str) -> Table:
     table = Table(title=title, title_justify="left", pad_edge=False)
     for heading in headings:
         table.add_column(
-            heading, justify="left" if heading in ("stage", "form", "block", "") else "right", overflow="fold"
+            heading, justify="left" if heading in ("stage", "form", "block") else "right", overflow="fold"
         )
     return table
 
@@ -82,6 +80,10 @@ def _notes(reasons: list[tuple[str, str]], console: Console) -> None:
     for name, why in reasons:
         if why:
             console.print(escape(f"{name}: {why}" if name else why), highlight=False)
+
+
+def _departs(departs: bool, needed_db: float | None) -> str:
+    return f"departs, needed are {needed_db:.0f} dB" if departs else ""
 
 
 def _decibels(value: float | None) -> str:

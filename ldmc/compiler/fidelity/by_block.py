@@ -7,8 +7,8 @@ read, of the shape that the module gives. The values cut the graph into pieces, 
     on what PyTorch's blocks gave                   the error of this block alone                    local_snr_db
 
 The second tells who is at fault: behind a bad block everything is wrong, but only its own piece is wrong on the
-right inputs. As every node that matters is in some piece, none can hide. Rounding stays above 108 dB in float32 and
-55 dB in float16 for the models measured; faults fall below what is asked for here.
+right inputs. As every node that matters is in some piece, none can hide; what a later normalisation undoes exactly is
+no error. Rounding alone was seen to leave 84 dB in float32 and 55 dB in float16 at the least, 110 and 68 as a rule.
 
 At any time the nodes of one piece are open, over the weights that they read; values that wait for later pieces are
 in files, and mapped. So memory is that of the largest block, whatever the network.
@@ -16,7 +16,6 @@ in files, and mapped. So memory is that of the largest block, whatever the netwo
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,8 @@ from ldmc.compiler.fidelity.results import BlockResult
 
 OUTPUT = "output"  # the row of what stands behind the last block
 # Least SNR in dB of a block on PyTorch's own inputs, by the narrowest type that its piece computes in.
-NEEDED_LOCAL_SNR_DB = {"float32": 90.0, "float16": 45.0}
+NEEDED_LOCAL_SNR_DB = {"float32": 70.0, "float16": 45.0}
+_NEEDED_OF_LOOKUP_DB = 30.0  # see SettledFigures: codes that are equally near fall either way, in any type
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def locate(graph: JoinedGraph, calls: Sequence[Call]) -> tuple[dict[str, str], d
             located[path] = matching[-1]
         elif given:
             sides = ", ".join(str(side) for side in shape)
-            reasons[path] = f"no value of its nodes has the shape [{sides}] it gives in PyTorch: a pass has rewritten it"
+            why = "a pass has rewritten it"
+            reasons[path] = f"no value of its nodes has the shape [{sides}] it gives in PyTorch: {why}"
         else:
             reasons[path] = "no node of the graph carries its name: a pass has folded it away or merged it with another"
     if graph.outputs[0] not in located.values():
@@ -121,7 +122,8 @@ class _Pieces:
         piece = self._graph.piece(value, self._owners)
         session = piece.open()
         whole = Figures()
-        local = SettledFigures() if any(node.op_type == "ArgMax" for node in piece.proto.graph.node) else Figures()
+        looks_up = any(node.op_type in ("ArgMax", "ArgMin") for node in piece.proto.graph.node)
+        local = SettledFigures() if looks_up else Figures()
         for number in range(len(self._calls)):
             expected = self._expected(value, number)
             own = self._run(session, piece, self._own, number)
@@ -130,10 +132,9 @@ class _Pieces:
                 np.save(self._file(value, number), own)
             del own
             local.add(expected, self._run(session, piece, self._given, number))
-        del session
-        gc.collect()
         self._let_go(piece)
-        return _Measured(whole.snr_db, local.snr_db, whole.worst, NEEDED_LOCAL_SNR_DB[self._graph.narrowest(piece)])
+        needed_db = _NEEDED_OF_LOOKUP_DB if looks_up else NEEDED_LOCAL_SNR_DB[self._graph.narrowest(piece)]
+        return _Measured(whole.snr_db, local.snr_db, whole.worst, needed_db)
 
     def _run(self, session: Any, piece: Piece, value: Callable[[str, int], Any], number: int) -> Any:
         inputs = self._inputs[number]

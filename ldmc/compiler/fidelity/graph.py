@@ -8,7 +8,7 @@ Weights stay in their file: a piece reads those of its own nodes, and no other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
