@@ -49,7 +49,7 @@ class SettledFigures(Figures):
     there; a fault in it is seen in more places than that. Arrays are small enough to be taken whole.
     """
 
-    _SETTLED = 0.75  # share of the elements that is compared
+    _SETTLED = 0.9  # share of the elements that is compared
 
     def add(self, reference: Any, actual: Any) -> None:
         wanted, given = np.ravel(reference).astype(np.float64), np.ravel(actual).astype(np.float64)

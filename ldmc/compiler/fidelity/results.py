@@ -137,7 +137,7 @@ class FidelityReport:
         if self.first_departure is not None and not self.stages:
             return "see with --by-stage whether a pass or the file is at fault; a bad file is mended by building again"
         if any(row.departs and row.stage != "bundle" for row in self.stages):
-            return "leave the pass out, or keep in fp32, with fp16{keep=[...]}, the blocks that --by-block shows to lose most"
+            return "leave the pass out, or keep in fp32 what --by-block shows to lose most: fp16{keep=[...]}"
         return "build the bundle again: its passes are within tolerance, its files are not"
 
     def to_json(self) -> dict[str, Any]:

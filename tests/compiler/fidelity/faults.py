@@ -66,6 +66,7 @@ def swap_node(bundle: Path, component: str, node: str, operator: str) -> None:
 
     def change(found: onnx.NodeProto) -> None:
         found.op_type = operator
+        del found.attribute[:]
 
     change_node(bundle, component, node, change)
 

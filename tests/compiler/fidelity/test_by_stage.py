@@ -90,9 +90,8 @@ def test_the_half_precision_module_is_compared_as_pytorch_computes_it(
             module.register_forward_pre_hook(lambda _m, args: tuple(a.float() for a in args))
             module.register_forward_hook(lambda _m, _a, out: out.half())
     with torch.inference_mode():
-        given = np.stack(
-            [unet(torch.from_numpy(x), torch.from_numpy(t)).sample.numpy() for x, t in (c.inputs for c in fp16.calls["unet"])]
-        )  # fmt: skip
+        calls = (map(torch.from_numpy, call.inputs) for call in fp16.calls["unet"])
+        given = np.stack([unet(latent, t).sample.numpy() for latent, t in calls])
     snr_db = 10 * math.log10((wanted**2).sum() / ((given - wanted) ** 2).sum())
     assert unet16[1].snr_db == pytest.approx(snr_db, abs=5.0)
 
@@ -124,9 +123,10 @@ def test_a_fault_in_the_file_is_seen_in_the_last_row_alone(fp32: Examined, tmp_p
     assert "build the bundle again" in report.fix()
 
 
-def test_parts_are_run_in_order_and_change_nothing(parts: Examined) -> None:
+def test_parts_are_run_in_order_and_round_where_they_are_cut(parts: Examined) -> None:
     rows = {row.stage: row for row in stages(parts.bundle, "unet")}
-    assert rows["04-partition"].added_db == -math.inf
+    # a CPU's ONNX Runtime carries fp32 through half-precision values, but not from part to part
+    assert rows["04-partition"].added_db is not None and rows["04-partition"].added_db < -60
     assert rows["04-partition"].form == rows["bundle"].form == "onnx-parts"
 
 

@@ -28,8 +28,14 @@ def test_half_precision_is_compared_in_double() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "given", "snr_db"),
-    [(1.0, 1.0, math.inf), (0.0, 0.0, math.inf), (0.0, 1.0, -math.inf), (1.0, np.nan, -math.inf), (1.0, np.inf, -math.inf)],
-)  # fmt: skip
+    [
+        (1.0, 1.0, math.inf),
+        (0.0, 0.0, math.inf),
+        (0.0, 1.0, -math.inf),
+        (1.0, np.nan, -math.inf),
+        (1.0, np.inf, -math.inf),
+    ],
+)
 def test_what_has_no_finite_ratio(wanted: float, given: float, snr_db: float) -> None:
     figures = Figures()
     figures.add(np.full(5, wanted), np.full(5, given))
