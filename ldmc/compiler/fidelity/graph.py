@@ -142,7 +142,7 @@ class JoinedGraph:
 
     def _piece(self, value: str, nodes: list[int], reads: list[str], weights: list[str]) -> Piece:
         graph = helper.make_graph(
-            [self.nodes[k] for k in nodes],
+            [_named_once(self.nodes[k]) for k in nodes],
             "piece",
             [self._types[name] for name in reads],
             [self._types[value]],
@@ -152,6 +152,14 @@ class JoinedGraph:
             graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version
         )
         return Piece(proto, tuple(reads), value, self._folder)
+
+
+def _named_once(node: onnx.NodeProto) -> onnx.NodeProto:
+    """A copy named after its value: what is made again behind a cut has one name in both parts, which no graph may."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.name = next(name for name in node.output if name)
+    return copy
 
 
 def is_within(node: str, path: str) -> bool:

@@ -84,8 +84,8 @@ def test_figures_are_those_of_onnxruntime_on_the_whole_graph(fp32: Examined, tin
     rows = {row.block: row for row in fp32.compare("unet")}
     for path in wanted_values:
         wanted, given = np.stack(seen[path]), np.stack(made[path])
-        assert rows[path].snr_db == pytest.approx(decibels(wanted, given), abs=1.0)
-        assert rows[path].max_abs_error == pytest.approx(np.abs(given - wanted).max(), rel=0.1)
+        assert rows[path].snr_db == pytest.approx(decibels(wanted, given), abs=2.0)
+        assert rows[path].max_abs_error == pytest.approx(np.abs(given - wanted).max(), rel=0.5)
 
 
 def test_a_blocks_own_error_is_that_of_onnxs_extract_on_pytorchs_inputs(fp16: Examined, tmp_path: Path) -> None:
