@@ -18,11 +18,13 @@ import click
 import ldmc
 from ldmc.commands.bench import bench
 from ldmc.commands.build import build
+from ldmc.commands.compare import compare
 from ldmc.commands.diff import diff
 from ldmc.commands.doctor import doctor
 from ldmc.commands.inspect import inspect
 from ldmc.commands.passes import passes
 from ldmc.commands.plan import plan
+from ldmc.commands.report import report
 from ldmc.commands.run import run
 from ldmc.commands.targets import targets
 from ldmc.commands.verify import verify
@@ -42,7 +44,7 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (build, plan, run, bench, verify, inspect, diff, passes, targets, doctor):
+for _command in (build, plan, run, bench, compare, verify, report, inspect, diff, passes, targets, doctor):
     cli.add_command(_command)
 
 
@@ -79,7 +81,7 @@ def _stop(_signal: int, _frame: object) -> None:
 
 def _run(arguments: list[str], *, as_json: bool, debug: bool) -> None:
     try:
-        cli.main(args=arguments, prog_name="ldmc", standalone_mode=False)
+        cli.main(args=arguments, prog_name="ldmc", standalone_mode=False, obj=arguments)
     except (_Stop, KeyboardInterrupt, click.Abort):
         _fail(Interrupted("interrupted; nothing was left half-written"), as_json)
     except click.UsageError as error:

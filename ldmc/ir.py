@@ -28,6 +28,7 @@ class Form(enum.Enum):
     ONNX: `onnx_ir.Model` whose large initializers are lazy: read, cast and folded only when written.
     PARTS: `Chain` of ONNX components that run one after the other.
     ENGINE: `Engines`, built here or described for the device to build.
+    AOTI: `Package`, compiled by AOTInductor with its weights inside.
     """
 
     TORCH = "torch"
@@ -35,6 +36,7 @@ class Form(enum.Enum):
     ONNX = "onnx"
     PARTS = "onnx-parts"
     ENGINE = "engine"
+    AOTI = "aoti"
 
     def __str__(self) -> str:
         return self.value
@@ -148,6 +150,21 @@ class Script:
 
     module: Any
     network: Network
+
+
+@dataclass(frozen=True)
+class Package:
+    """Payload of an AOTI component.
+
+    file: the package, a `.pt2` archive. network: what it is of. ops: operators it was compiled from, type -> count.
+    compiled: what it needs where it runs: `torch` (version), `device` (cpu, cuda), `machine` (as `uname -m` says it)
+        and `capability` (vector instructions, or compute capability).
+    """
+
+    file: Path
+    network: Network
+    ops: Mapping[str, int]
+    compiled: Mapping[str, str]
 
 
 @dataclass(frozen=True)

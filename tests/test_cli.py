@@ -58,7 +58,8 @@ def test_build_json(ldmc: Run, tiny_model: Path, tmp_path: Path, monkeypatch: py
     answer = done.json
     assert {"bundle", "target", "seconds", "peak_rss_bytes", "stages"} <= answer.keys()
     assert (answer["bundle"], answer["target"]) == ("tiny-ldm.cpu.ldmc", "cpu")
-    assert [path.name for path in tmp_path.iterdir()] == ["tiny-ldm.cpu.ldmc"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny-ldm.cpu.ldmc", "tiny-ldm.cpu.report.html"]
+    assert answer["report"] == "tiny-ldm.cpu.report.html"
     assert answer["seconds"] > 0
     stages = answer["stages"]
     assert [(s["component"], s["pass"], s["status"]) for s in stages] == [
@@ -175,18 +176,19 @@ def test_run_a_batch(ldmc: Run, bundle: Path, tmp_path: Path) -> None:
 # bench
 
 
-def test_bench_json(ldmc: Run, bundle: Path) -> None:
-    done = ldmc("bench", bundle, "--steps", 1, "--runs", 3, "--warmup", 1, "--json")
+def test_bench_json(ldmc: Run, bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "here.json"
+    done = ldmc("bench", bundle, "--baseline", "none", "--steps", 1, "--runs", 3, "-o", output, "--json")
     assert done.code == 0, done.err
     answer = done.json
-    assert answer["load_seconds"] > 0
-    assert answer["first_seconds"] > 0
-    assert answer["peak_rss_bytes"] is None or answer["peak_rss_bytes"] > 0
+    assert answer == json.loads(output.read_text())
+    (level,) = answer["levels"]
+    assert level["load_seconds"] > 0 and level["first_seconds"] > 0 and level["prepare_seconds"] > 0
     for phase in ("denoise", "decode", "total"):
-        row = answer[phase]
+        row = level[phase]
         assert 0 < row["p50_seconds"] <= row["p90_seconds"] <= row["p99_seconds"]
-    assert "p50" in done.err
-    assert "p50" in ldmc("bench", bundle, "--steps", 1, "--runs", 1, "--warmup", 0).out
+    assert "p90" in done.err
+    assert (tmp_path / "here.html").read_text().startswith("<!doctype html>")
 
 
 # verify
@@ -480,7 +482,9 @@ def test_help_lists_every_command(ldmc: Run) -> None:
     assert done.code == 0
     for command in COMMANDS:
         assert f"  {command} " in done.out
-    assert COMMANDS == ["bench", "build", "diff", "doctor", "inspect", "passes", "plan", "run", "targets", "verify"]
+    assert COMMANDS == [
+        "bench", "build", "diff", "doctor", "inspect", "passes", "plan", "report", "run", "targets", "verify"
+    ]  # fmt: skip
 
 
 def test_alone_it_shows_its_help(ldmc: Run) -> None:

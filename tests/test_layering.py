@@ -1,6 +1,7 @@
 """The arrows of the house, held: who may import whom, read from the source, lazy imports included.
 
 cli -> commands, terminal -> compiler -> passes -> targets -> ir, errors
+       commands -> report -> compiler
                  compiler -> artifacts -> runtime -> nothing
 """
 
@@ -29,7 +30,8 @@ ARROWS = {
     "artifacts": {"runtime", "errors"},
     "compiler": {"passes", "targets", "ir", "errors", "artifacts", "runtime", "version"},
     "terminal": {"compiler", "passes", "targets", "ir", "errors"},
-    "commands": {"terminal", "compiler", "passes", "targets", "artifacts", "runtime", "errors"},
+    "report": {"compiler", "artifacts", "runtime", "errors", "version"},
+    "commands": {"terminal", "report", "compiler", "passes", "targets", "artifacts", "runtime", "errors"},
     "cli": {"commands", "runtime", "errors", "version"},
     "__main__": {"cli"},
     "version": set(),
@@ -45,7 +47,8 @@ LIBRARIES = {
     "onnx_ir": {"compiler", "passes", "artifacts"},
     "onnxruntime": {"runtime", "compiler"},
     "click": {"cli", "commands"},
-    "matplotlib": {"compiler"},
+    "jinja2": {"report"},
+    "matplotlib": {"compiler", "report"},
     "rich": {"commands", "terminal", "compiler"},
 }
 # What the runtime may import, once a component needs it.

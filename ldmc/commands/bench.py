@@ -1,58 +1,110 @@
-"""`ldmc bench`: time a bundle."""
+"""`ldmc bench`: measure bundles beside PyTorch, in turn."""
 
 from __future__ import annotations
 
-import time
+import json
 from pathlib import Path
 
 import click
 
-from ldmc.commands.common import bundle_argument, console, emit, json_option, warn
+from ldmc.commands.common import (
+    beside,
+    check_writable,
+    console,
+    emit,
+    json_option,
+    prepare_hub,
+    typed,
+    write_report_beside,
+    write_text,
+)
+from ldmc.errors import UsageError
 
 
 @click.command()
-@bundle_argument
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--baseline",
+    default="eager",
+    show_default=True,
+    metavar="LEVELS",
+    help="eager, eager-fp16, jit, jit-fp16, onnxruntime: which of them to measure too, the first as the baseline; "
+    "or all, or none.",
+)
+@click.option("--model", metavar="MODEL", help="Where the original weights are, if not where the build found them.")
 @click.option("--steps", default=20, show_default=True)
-@click.option("--runs", default=5, show_default=True, help="Measured drawings.")
+@click.option("--runs", default=5, show_default=True, help="Measured drawings of each level.")
 @click.option("--warmup", default=1, show_default=True, help="Drawings before them.")
-@click.option("--batch", default=1, show_default=True)
-@click.option("--threads", type=int, help="Threads of the engine. Default: one per core.")
+@click.option("--batch", default=1, show_default=True, help="Pictures of a drawing.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", type=int, help="Threads of every level. Default: the engine's own choice.")
+@click.option(
+    "--device", help="PyTorch's, for its levels: cpu, cuda, cuda:1. Default: cuda where a bundle is for this GPU."
+)
+@click.option("--limit", default=600.0, show_default=True, help="Seconds: a level that draws for longer is stopped.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file. Default: beside the first bundle.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also a table in the paper's columns.")
+@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Also a table in markdown.")
+@click.option("--no-report", is_flag=True, help="Write no HTML report beside the result.")
 @json_option
 def bench(
-    bundle: Path, steps: int, runs: int, warmup: int, batch: int, threads: int | None, as_json: bool
+    bundles: tuple[Path, ...],
+    baseline: str,
+    model: str | None,
+    steps: int,
+    runs: int,
+    warmup: int,
+    batch: int,
+    seed: int,
+    threads: int | None,
+    device: str | None,
+    limit: float,
+    output: Path | None,
+    csv_file: Path | None,
+    markdown_file: Path | None,
+    no_report: bool,
+    as_json: bool,
 ) -> None:
-    """Time a bundle: load, first picture, then percentiles; peak memory.
+    """Measure bundles, and PyTorch beside them: each in a process of its own, drawing in turn from the same noise.
 
     \b
     Example:
-      ldmc bench ldm-celebahq-256.cpu.ldmc --runs 3
+      ldmc bench digits-ldm.cpu.ldmc --baseline eager,jit --runs 10
     """
-    from ldmc import runtime
-    from ldmc.compiler.meter import reset_peak
-    from ldmc.runtime import measure
-    from ldmc.terminal import RichProgress, print_bench
+    from ldmc.compiler.levels.bench import bench
+    from ldmc.compiler.levels.columns import markdown, paper_csv
+    from ldmc.compiler.levels.contestant import BenchRequest
+    from ldmc.compiler.levels.level import default_device, levels_of, parse_baselines
+    from ldmc.terminal import RichProgress
+    from ldmc.terminal.bench import print_bench
 
+    prepare_hub()
+    for name, value, least in (("steps", steps, 1), ("runs", runs, 1), ("warmup", warmup, 0), ("batch", batch, 1)):
+        if value < least:
+            raise UsageError(f"--{name} is {value}, expected an integer from {least}")
+    if threads is not None and threads < 1:
+        raise UsageError(f"--threads is {threads}, expected an integer from 1")
+    if not limit > 0:
+        raise UsageError(f"--limit is {limit:g} s, expected a number over 0")
     terminal = console(as_json)
-    start = time.perf_counter()
-    with (
-        RichProgress(terminal).stage("prepare", None),
-        runtime.load(str(bundle), threads=threads) as pipeline,
-    ):
-        remarks = pipeline.remarks
-    prepare_seconds = time.perf_counter() - start
-    warn(remarks, terminal)
-    # Optimising, once per machine, takes more memory than running; it is not part of what is measured.
-    reset_peak()
-    with RichProgress(terminal).stage("bench", runs + warmup) as advance:
-        result = measure.bench(
-            lambda: runtime.load(str(bundle), threads=threads),
-            steps=steps,
-            runs=runs,
-            warmup=warmup,
-            batch=batch,
-            threads=threads,
-            on_run=lambda _done, _of: advance(1),
-        )
-    result = {"prepare_seconds": prepare_seconds, **result, "warnings": remarks}
+    levels = levels_of(bundles, parse_baselines(baseline))
+    manifest = next(level.manifest for level in levels if level.manifest is not None)
+    output = output or beside(bundles[0], "bench.json")
+    for file in filter(None, (output, csv_file, markdown_file)):
+        check_writable(file)
+    device = device or default_device(levels)
+    power = "nvml" if device.startswith("cuda") else ""
+    request = BenchRequest(
+        tuple(levels), manifest, model, steps, runs, warmup, batch, seed, threads, device, limit, power, typed()
+    )
+    result = bench(request, RichProgress(terminal))
     print_bench(result, terminal)
+    write_text(output, json.dumps(result, indent=1) + "\n")
+    if csv_file is not None:
+        write_text(csv_file, paper_csv(result))
+    if markdown_file is not None:
+        write_text(markdown_file, markdown(result))
+    terminal.print(f"result: {output}", highlight=False, markup=False, soft_wrap=True)
+    if not no_report:
+        write_report_beside([result, *bundles], output.with_suffix(".html"), terminal)
     emit(result, as_json)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ldmc.commands.common import console, emit, json_option, prepare_hub, require
+from ldmc.commands.common import beside, console, emit, json_option, prepare_hub, require, write_report_beside
 from ldmc.errors import UsageError
 
 
@@ -38,6 +38,7 @@ from ldmc.errors import UsageError
     "--allow-over-budget", is_flag=True, help="Go on where the target's memory is predicted to be too small."
 )
 @click.option("--verify", is_flag=True, help="Then run it against PyTorch fp32 and fail where it departs.")
+@click.option("--no-report", is_flag=True, help="Write no NAME.TARGET.report.html beside the bundle.")
 @json_option
 def build(
     target: str,
@@ -51,6 +52,7 @@ def build(
     strict: bool,
     allow_over_budget: bool,
     verify: bool,
+    no_report: bool,
     as_json: bool,
 ) -> None:
     """Compile a model into a bundle.
@@ -93,4 +95,8 @@ def build(
     if reports:
         answer["verify"] = reports[-1].to_json()
     print_build(result, terminal)
+    if not no_report:
+        checks = [report.to_json() for report in reports]
+        file = beside(result.bundle, "report.html")
+        answer["report"] = write_report_beside([result.bundle, answer, *checks], file, terminal)
     emit(answer, as_json)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldmc.errors import VerificationError
+from ldmc.errors import LdmcError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +50,60 @@ def require(report: VerifyReport | FidelityReport) -> None:
     """Turn a failed verification into an error that carries its figures."""
     if not report.ok:
         raise VerificationError(report.complaint(), fix=report.fix(), result=report.to_json())
+
+
+def typed() -> str:
+    """The command as it was typed."""
+    return shlex.join(["ldmc", *click.get_current_context().obj])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}", fix="name another file") from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written later, before long work.
+
+    Raises:
+        UsageError: its folder is not there or read-only, or it is a folder itself.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        what = "is a folder" if path.is_dir() else f"cannot be written: {folder} is no folder that can be written to"
+        raise UsageError(f"{path} {what}", fix="name another file")
+
+
+def beside(bundle: Path, suffix: str) -> Path:
+    """`faces.cpu.ldmc` -> `faces.cpu.SUFFIX`, in the same folder."""
+    bundle = bundle.absolute()
+    return bundle.with_name(f"{bundle.name.removesuffix('.ldmc')}.{suffix}")
+
+
+def write_report_beside(inputs: list[Path | dict[str, Any]], output: Path, to: Console) -> str | None:
+    """Show a result in one HTML file. The result stands whether or not that can be written: then a warning, and None.
+
+    inputs: see `ldmc.report.write_report`.
+    """
+    from ldmc.report import write_report
+
+    try:
+        write_report(inputs, output)
+    except LdmcError as error:
+        warn([error.message], to)
+        return None
+    to.print(f"report: {output}", highlight=False, markup=False, soft_wrap=True)
+    return str(output)
 
 
 def prepare_hub() -> None:

@@ -110,7 +110,12 @@ def _lacks(name: str, target: Target, toolchains: Toolchains) -> list[Lack]:
         return _engine_lacks(target, toolchains)
     if name == "embed":
         return [*_tools(("torch_tensorrt", "torchtrtc"), toolchains), *_gpu_lacks(target, toolchains)]
-    return _packages(pass_class(name).tools, toolchains) if name in TABLE else []
+    lacking = _packages(pass_class(name).tools, toolchains) if name in TABLE else []
+    if name == "aoti":
+        lacking += _tools(("g++",), toolchains)
+        if target.engine.startswith("tensorrt"):
+            lacking += [*_tools(("triton",), toolchains), *_gpu_lacks(target, toolchains)]
+    return lacking
 
 
 def _engine_lacks(target: Target, toolchains: Toolchains) -> list[Lack]:

@@ -3,6 +3,7 @@
 ONNX          unet/model.onnx                 + unet/model.onnx.data
 PARTS         unet/0.onnx, unet/1.onnx, ...   + unet/model.onnx.data    one weights file, finer parts included
 TORCHSCRIPT   unet/model.ts
+AOTI          unet/model.pt2
 ENGINE        unet/0.engine, ... if they were built here; else what the device builds them from
 """
 
@@ -43,6 +44,8 @@ def weight_bytes(component: Component) -> int:
     if component.form is Form.TORCHSCRIPT:
         parameters = component.payload.network.module.parameters()
         return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    if component.form is Form.AOTI:
+        return component.payload.file.stat().st_size  # type: ignore[no-any-return]
     seen: dict[int, int] = {}
     for part in _graphs(component):
         for value in part.payload.graph.initializers.values():
@@ -55,6 +58,8 @@ def write(component: Component, bundle: BundleWriter, advance: Advance) -> list[
     """Write `component`; its parts as the manifest lists them."""
     if component.form is Form.TORCHSCRIPT:
         return [_write_script(component, bundle, advance)]
+    if component.form is Form.AOTI:
+        return [_write_package(component, bundle, advance)]
     if component.form is Form.ENGINE:
         return _write_engines(component, bundle, advance)
     return _write_graphs(component, bundle, advance)
@@ -138,6 +143,14 @@ def _write_script(component: Component, bundle: BundleWriter, advance: Advance) 
     bundle.add_file(relative, "graph", lambda path: component.payload.module.save(str(path)), size)
     advance(size)
     return _part_entry(component, "torchscript", relative)
+
+
+def _write_package(component: Component, bundle: BundleWriter, advance: Advance) -> dict[str, Any]:
+    relative = f"{component.name}/model.pt2"
+    size = weight_bytes(component)
+    bundle.add_file(relative, "graph", partial(_move, component.payload.file))
+    advance(size)
+    return {**_part_entry(component, "aoti", relative), "compiled": dict(component.payload.compiled)}
 
 
 def _write_engines(component: Component, bundle: BundleWriter, advance: Advance) -> list[dict[str, Any]]:

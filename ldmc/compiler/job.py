@@ -93,7 +93,7 @@ class Job:
             fitting.advance_while(lambda step: step.name in ("check", "partition"))
         lowerings = [fitting.lowering for fitting in self.fittings]
         if not all(lowering.component.form in _PLANNED for lowering in lowerings) or not lowerings:
-            return  # TorchScript tells nothing of the size of what it computes
+            return  # what PyTorch runs tells nothing of the size of what it computes
         graphs = {lowering.component.name: part_graphs(lowering.component) for lowering in lowerings}
         specs = {
             fitting.lowering.component.name: format_pipeline([*fitting.lowering.done, *fitting.waiting])
@@ -101,6 +101,7 @@ class Job:
         }
         self.plan = plan(self.target, graphs, specs)
         self.bundle.add_json(self.plan.to_json(), "reports/memory.json", "report")
+        self.bundle.add_json(self.plan.timelines_json(), "reports/timeline.json", "report")
         chart = chart_svg(self.plan)
         self.bundle.add_file("reports/memory.svg", "report", lambda file: _write_text(file, chart))
         if self.plan.fits:
@@ -149,7 +150,8 @@ class Job:
         }
         dtypes = [lowering.component.inputs[0].dtype for lowering in lowerings]
         finish = finish_section(self.target, self.pending, references, dtypes)
-        return manifest(self.program, self.target, lowerings, self.entries, finish)
+        insertions = [insertion.to_json() for fitting in self.fittings for insertion in fitting.insertions]
+        return manifest(self.program, self.target, lowerings, self.entries, finish, insertions)
 
     def reference(self, original: Component, lowered: Component) -> str:
         """Write what the device checks the component against; its path in the bundle."""

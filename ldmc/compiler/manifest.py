@@ -26,11 +26,13 @@ _TOOLS = (
     "numpy",
     "tensorrt-rtx",
     "tensorrt",
+    "triton",
 )
-# What every bundle needs, whatever runs it; and what a part in TorchScript needs instead of the target's engine.
+# What every bundle needs, whatever runs it; and what a part that PyTorch runs needs instead of the target's engine.
 _ALWAYS = ("numpy",)
 # Scripts were seen to run with PyTorch 1.10; fused attention came with 2.0.
 _TORCH, _FUSED_TORCH, _FUSED = ">=1.10", ">=2.0", "aten::scaled_dot_product_attention"
+_RUN_BY_TORCH = {"torchscript", "aoti"}
 # What outputs must reach against PyTorch in fp32, SNR in dB by dtype: in `verify`, and in `finish` on the device.
 NEEDED_SNR_DB = {"float32": 60.0, "float16": 30.0}
 
@@ -41,10 +43,11 @@ def manifest(
     lowerings: Iterable[Lowering],
     entries: Mapping[str, Any],
     finish: Mapping[str, Any],
+    insertions: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The manifest, less what the bundle's writer adds.
 
-    entries: component -> its section. finish: see `finish_section`.
+    entries: component -> its section. finish: see `finish_section`. insertions: passes nobody asked for, and why.
     """
     packages = _packages(target.requirements, entries)
     lowerings = list(lowerings)
@@ -52,12 +55,14 @@ def manifest(
         "name": program.name,
         "target": target.name,
         "pipeline": {lowering.component.name: format_pipeline(lowering.done) for lowering in lowerings},
+        "insertions": insertions,
         "source": dict(program.source),
         "components": dict(entries),
         "stages": [record.manifest_entry() for lowering in lowerings for record in lowering.records],
         "requirements": {"python": target.requirements["python"], "packages": packages},
         "scheduler": dict(program.scheduler),
         "load": target.load,
+        "power": target.power,
         "finish": dict(finish),
         "toolchain": _toolchain(),
     }
@@ -87,17 +92,27 @@ def finish_section(
 
 
 def _packages(requirements: Mapping[str, str], entries: Mapping[str, Any]) -> dict[str, str]:
-    """Packages a device needs for the components `entries`: those of the target, and torch where a part is a script.
+    """Packages a device needs for the components `entries`: those of the target, and torch where it runs a part.
 
     requirements: of the target. Its engine is left out where no part runs on it.
     """
-    forms = {part["form"] for entry in entries.values() for part in entry["parts"]}
-    engine = forms != {"torchscript"}
+    parts = [part for entry in entries.values() for part in entry["parts"]]
+    forms = {part["form"] for part in parts}
+    engine = not forms <= _RUN_BY_TORCH
     needed = {name: v for name, v in requirements.items() if name in _ALWAYS or (engine and name != "python")}
     if "torchscript" in forms:
         fused = any(_FUSED in entry["stats"]["ops"] for entry in entries.values())
         needed["torch"] = _FUSED_TORCH if fused else _TORCH
+    for part in parts:
+        if part["form"] == "aoti":
+            needed["torch"] = _one_minor(part["compiled"]["torch"])
     return needed
+
+
+def _one_minor(version: str) -> str:
+    """2.13.0 -> >=2.13,<2.14: what AOTInductor compiles calls PyTorch's insides."""
+    major, minor = version.split(".")[:2]
+    return f">={major}.{minor},<{major}.{int(minor) + 1}"
 
 
 def _toolchain() -> dict[str, str]:

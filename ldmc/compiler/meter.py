@@ -6,9 +6,10 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from ldmc.runtime.memory import peak_rss_bytes
+from ldmc.runtime.memory import peak_rss_bytes, reset_peak
+
+__all__ = ["Reading", "measured", "reset_peak"]
 
 
 @dataclass
@@ -33,9 +34,3 @@ def measured() -> Iterator[Reading]:
     finally:
         reading.seconds = time.perf_counter() - start
         reading.peak_rss_bytes = peak_rss_bytes()
-
-
-def reset_peak() -> None:
-    """Set the kernel's high-water mark of resident memory to now (proc(5): clear_refs, since Linux 4.0)."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -17,8 +17,8 @@ from ldmc.targets.target import Target
 
 # Forms that each engine of a target can run.
 RUNNABLE = {
-    "onnxruntime-cpu": (Form.ONNX, Form.PARTS, Form.TORCHSCRIPT),
-    "tensorrt": (Form.ENGINE, Form.ONNX, Form.PARTS, Form.TORCHSCRIPT),
+    "onnxruntime-cpu": (Form.ONNX, Form.PARTS, Form.TORCHSCRIPT, Form.AOTI),
+    "tensorrt": (Form.ENGINE, Form.ONNX, Form.PARTS, Form.TORCHSCRIPT, Form.AOTI),
     "tensorrt-rtx": (Form.ENGINE, Form.ONNX, Form.PARTS, Form.TORCHSCRIPT),
 }
 

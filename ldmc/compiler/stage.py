@@ -8,7 +8,7 @@ from typing import Any
 
 from ldmc.compiler.graph import GraphSummary, summarise
 from ldmc.compiler.parts import PartRecord, summarise_parts
-from ldmc.ir import Component, Form, Script, Stats
+from ldmc.ir import Component, Form, Package, Script, Stats
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ def snapshot(component: Component) -> Snapshot:
         return Snapshot(component.form, whole.stats, whole, parts)
     if component.form is Form.TORCHSCRIPT:
         return Snapshot(component.form, _script_stats(component.payload), None)
+    if component.form is Form.AOTI:
+        return Snapshot(component.form, _package_stats(component.payload), None)
     return Snapshot(component.form, _module_stats(component.payload.module), None)
 
 
@@ -55,6 +57,12 @@ def _script_stats(script: Script) -> Stats:
     del kinds["prim::Constant"]
     declared = _module_stats(script.network.module)
     return replace(declared, nodes=kinds.total(), ops=dict(sorted(kinds.items())))
+
+
+def _package_stats(package: Package) -> Stats:
+    """Operators that the package was compiled from; its kernels are fewer."""
+    declared = _module_stats(package.network.module)
+    return replace(declared, nodes=sum(package.ops.values()), ops=package.ops)
 
 
 @dataclass(frozen=True)

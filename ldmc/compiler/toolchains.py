@@ -116,6 +116,7 @@ _PACKAGES = (
         ("torch_tensorrt", "torch_tensorrt_rtx"),
         "pip install torch-tensorrt, on a machine with NVIDIA's driver",
     ),
+    _Package("triton", "triton", ("triton",), "comes with a PyTorch that is built for CUDA"),
     _Package("openvino", "openvino", ("openvino",), "pip install -e .[openvino]"),
 )
 
@@ -128,7 +129,7 @@ def find_tools(machine: Machine) -> Toolchains:
         driver, devices = _driver(machine)
     found = {tool.name: tool for tool in (job.result() for job in packages)}
     found["torch_tensorrt"] = _with_driver(found["torch_tensorrt"], driver, "its import fails")
-    programs = (trtexec.result(), _with_driver(_torchtrtc(machine), driver, "it does not start"))
+    programs = (_compiler(machine), trtexec.result(), _with_driver(_torchtrtc(machine), driver, "it does not start"))
     return Toolchains(machine, (*found.values(), *programs, driver, smi.result()), devices)
 
 
@@ -176,6 +177,15 @@ def _torchtrtc(machine: Machine) -> Tool:
     if inside is not None and inside.is_file():
         return Tool("torchtrtc", True, version or "?", "inside the torch_tensorrt package, not on PATH")
     return Tool("torchtrtc", False, fix="comes with torch_tensorrt")
+
+
+def _compiler(machine: Machine) -> Tool:
+    """What AOTInductor compiles with."""
+    path = machine.program("g++")
+    if not path:
+        return Tool("g++", False, fix="install g++ (for the pass aoti)")
+    answer = machine.run([path, "-dumpfullversion"])
+    return Tool("g++", True, answer.text if answer.ok else "?", path)
 
 
 def _trtexec(machine: Machine) -> Tool:

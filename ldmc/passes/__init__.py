@@ -25,6 +25,7 @@ TABLE = {
     "partition": "ldmc.passes.partition:Partition",
     "trt": "ldmc.passes.trt:Trt",
     "embed": "ldmc.passes.embed:Embed",
+    "aoti": "ldmc.passes.aoti:Aoti",
 }
 
 

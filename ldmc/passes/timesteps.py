@@ -30,7 +30,7 @@ class HalfTimesteps(nn.Module):
 
     def forward(self, timesteps: torch.Tensor) -> torch.Tensor:
         half = self.channels // 2
-        exponents = torch.arange(half, dtype=torch.float32) / (half - self.shift)
+        exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / (half - self.shift)
         frequencies = torch.exp(-math.log(_LONGEST_PERIOD) * exponents)
         angles = (self.scale * timesteps[:, None].float() * frequencies).to(torch.float16)
         waves = [angles.cos(), angles.sin()] if self.cosine_first else [angles.sin(), angles.cos()]

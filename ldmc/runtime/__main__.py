@@ -1,19 +1,18 @@
-"""Draws with the bundle this package lies in, or times it. From inside the bundle:
+"""Draws with the bundle this package lies in. From inside the bundle:
 
     python3 -m runtime --steps 20 --seed 0 -o out.png
-    python3 -m runtime --time --runs 5
+    python3 -m runtime bench -o here.json      times it, with memory and power, for `ldmc compare` (see `bench`)
     python3 -m runtime finish                  where the device has something left to build (see `finish`)
 """
 
 import argparse
-import json
 import os
 import sys
 
 from .errors import BundleProblem
 from .loader import load
-from .measure import PHASES, bench
 from .png import grid, write_png
+from .speech import counter, say
 
 INTERRUPTED = 130
 
@@ -25,16 +24,18 @@ def main(arguments=None):
         from .finish.command import main as finish
         return finish(arguments[1:])
     try:
+        if arguments[:1] == ["bench"]:
+            from .bench.command import main as bench_command
+            return bench_command(arguments[1:])
         if arguments[:1] == ["finish-helper"]:  # how `finish` runs its own child processes
             return _help_finish(arguments[1], arguments[2:])
-        options = _parser().parse_args(arguments)
-        (_time if options.time else _draw)(options)
+        _draw(_parser().parse_args(arguments))
     except BundleProblem as problem:
         fix = " fix: %s" % problem.fix if problem.fix else ""
-        _say("error: %s%s" % (problem.message, fix))
+        say("error: %s%s" % (problem.message, fix))
         return problem.exit_code
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return INTERRUPTED
     return 0
 
@@ -46,11 +47,11 @@ def _help_finish(name, arguments):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="python3 -m runtime", description="Draw with this bundle, or time it.",
+        prog="python3 -m runtime", description="Draw with this bundle.",
         epilog="example: python3 -m runtime --steps 20 --seed 0 -o out.png")
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     parser.add_argument("--bundle", default=here, help="bundle folder (default: the one this package lies in)")
-    parser.add_argument("-o", "--output", help="picture to write (default: out.png; none with --time)")
+    parser.add_argument("-o", "--output", default="out.png", help="picture to write (default: out.png)")
     parser.add_argument("--steps", type=int, default=20, help="DDIM steps (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first picture (default: 0)")
     parser.add_argument("--batch", type=int, default=1, help="pictures; more than one are drawn as a grid (default: 1)")
@@ -58,18 +59,14 @@ def _parser():
     parser.add_argument("--threads", type=int, help="threads of one call (default: one per core)")
     parser.add_argument("--verify", action="store_true", help="check the SHA-256 of every file first")
     parser.add_argument("--no-cache", action="store_true", help="do not keep the engine's optimised graph on disk")
-    parser.add_argument("--time", action="store_true", help="time drawings instead of writing one")
-    parser.add_argument("--runs", type=int, default=5, help="with --time: drawings to measure (default: 5)")
-    parser.add_argument("--warmup", type=int, default=1, help="with --time: drawings before them (default: 1)")
-    parser.add_argument("--json", action="store_true", help="with --time: one JSON object on stdout")
     return parser
 
 
 def _draw(options):
-    output = options.output or "out.png"
+    output = options.output
     with _open(options) as pipeline:
         images, seconds = pipeline.generate_timed(
-            seed=options.seed, steps=options.steps, batch=options.batch, eta=options.eta, on_step=_counter("step"))
+            seed=options.seed, steps=options.steps, batch=options.batch, eta=options.eta, on_step=counter("step"))
     picture = images if options.batch == 1 else grid(images)
     write_png(output, picture)
     print("wrote %s: %d x %d, seed %d, %d steps, %.2f s (denoise %.2f, decode %.2f)" % (
@@ -77,47 +74,11 @@ def _draw(options):
         seconds["denoise_seconds"], seconds["decode_seconds"]))
 
 
-def _time(options):
-    result = bench(
-        lambda: _open(options), steps=options.steps, runs=options.runs, warmup=options.warmup, seed=options.seed,
-        batch=options.batch, threads=options.threads, on_run=_counter("run"))
-    if options.json:
-        print(json.dumps(result, indent=2, sort_keys=True))
-        return
-    print("load     %.3f s" % result["load_seconds"])
-    print("first    %.3f s" % result["first_seconds"])
-    for phase in PHASES:
-        found = result[phase]
-        print("%-8s p50 %.3f s, p90 %.3f s, p99 %.3f s" % (
-            phase, found["p50_seconds"], found["p90_seconds"], found["p99_seconds"]))
-    if result["open_seconds"]:
-        print("open     %.3f s of the total: components are loaded one at a time" % result["open_seconds"])
-    for key, label in (("peak_rss_bytes", "peak"), ("private_bytes_after_load", "private after load")):
-        if result[key] is not None:
-            print("%s %d MiB" % (label, result[key] >> 20))
-
-
 def _open(options):
     pipeline = load(options.bundle, verify=options.verify, threads=options.threads, cache=not options.no_cache)
     for remark in pipeline.remarks:
-        _say("warning: %s" % remark)
+        say("warning: %s" % remark)
     return pipeline
-
-
-def _counter(word):
-    """A counter that overwrites itself on a terminal; nothing where stderr is a file or a pipe."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done, total):
-        sys.stderr.write("\r%s %d/%d%s" % (word, done, total, "\n" if done == total else ""))
-        sys.stderr.flush()
-
-    return show
-
-
-def _say(text):
-    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from .measure import PHASES, summary
 MEMORY = ("peak_rss_bytes", "peak_pss_bytes", "private_bytes_after_load", "peak_gpu_bytes")
 POWER = ("power_watts", "power_net_watts", "energy_joules", "energy_net_joules")
 LEAST_READINGS = 3
+LEAST_NET_WATTS = 0.01  # below it is what the finest of the meters cannot tell
 UNSAID = "this system does not say"
 
 
@@ -23,7 +24,8 @@ def level_record(timings, warmup=0, memory=None, recorder=None, idle_watts=None,
         recorder: meters.Recorder that ran over the drawings; None where there is no meter.
         idle_watts: power before the work; None where it is not known.
         absent: column -> why it is not known, for what only the caller can say (`power_watts` stands for all POWER).
-    Returns: dict of first_seconds, warmup_seconds (list), denoise, decode, total (see `measure.summary`; None without
+    Returns: dict of first_seconds, warmup_seconds (list), open_seconds (mean of what of a drawing went into opening
+        components, where they are loaded one at a time), denoise, decode, total (see `measure.summary`; None without
         measured drawings), run_seconds (list of [denoise, decode, total]), the names in MEMORY and in POWER, and
         absent. Power is the mean over the measured drawings, and energy that of one drawing.
     """
@@ -34,6 +36,8 @@ def level_record(timings, warmup=0, memory=None, recorder=None, idle_watts=None,
         "warmup_seconds": [timing["total_seconds"] for timing in timings[:warmup]],
         "run_seconds": [[timing[phase + "_seconds"] for phase in PHASES] for timing in measured],
     }
+    opened = [timing["open_seconds"] for timing in measured if "open_seconds" in timing]
+    record["open_seconds"] = sum(opened) / len(opened) if opened else 0.0
     for phase in PHASES:
         record[phase] = summary([timing[phase + "_seconds"] for timing in measured]) if measured else None
     for name in MEMORY:
@@ -66,7 +70,7 @@ def _power(measured, recorder, idle_watts, reasons):
     found.update(power_watts=watts, energy_joules=joules / len(measured))
     if idle_watts is None:
         why = reasons.get("power_net_watts") or "idle power was not measured before"
-    elif watts <= idle_watts:
+    elif watts - idle_watts < LEAST_NET_WATTS:
         why = "%.2f W while drawing is not above the %.2f W of idling" % (watts, idle_watts)
     if why:
         reasons.update(power_net_watts=why, energy_net_joules=why)

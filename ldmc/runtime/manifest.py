@@ -21,7 +21,8 @@ SHOWN_PROBLEMS = 5
 _KEYS = (("name", str), ("target", str), ("components", dict), ("scheduler", dict), ("files", list))
 _COMPONENT_KEYS = (("form", str), ("parts", list), ("inputs", list), ("outputs", list))
 _PART_KEYS = (("name", str), ("form", str), ("file", str), ("inputs", list), ("outputs", list))
-_OPTIONAL_PART_KEYS = (("weights_bytes", int),)
+_OPTIONAL_PART_KEYS = (("weights_bytes", int), ("compiled", dict))
+_COMPILED_KEYS = (("torch", str), ("device", str), ("machine", str), ("capability", str))
 _TENSOR_KEYS = (("name", str), ("dtype", str), ("shape", list))
 _FILE_KEYS = (("path", str), ("bytes", int), ("sha256", str))
 _JSON_NAMES = {str: "a string", dict: "an object", list: "a list", int: "an integer"}
@@ -43,7 +44,8 @@ class PartEntry(object):
     """One file that runs: `name` (`unet` or `unet.0`), `form` (its engine), `file` (relative to the bundle), `inputs`,
     `outputs`, `source`: the ONNX file an engine is built from ("" where it is not carried), `provider`: what an ONNX
     part runs on ("" for the CPU, or `cuda`), `weights_bytes`: what it reads of the weights file that parts share (None
-    where not known), and `ops`: operators of the component it is of (type -> count)."""
+    where not known), `compiled`: what machine code needs to run (see `backends.aoti`; {} for other forms), and `ops`:
+    operators of the component it is of (type -> count)."""
 
     def __init__(self, data, ops):
         self.name = data["name"]
@@ -52,6 +54,7 @@ class PartEntry(object):
         self.source = data.get("source") or ""
         self.provider = data.get("provider") or ""
         self.weights_bytes = data.get("weights_bytes")
+        self.compiled = data.get("compiled") or {}
         self.ops = ops
         self.inputs = [Tensor(entry) for entry in data["inputs"]]
         self.outputs = [Tensor(entry) for entry in data["outputs"]]
@@ -75,7 +78,8 @@ class Manifest(object):
 
     Attributes: `root` (bundle folder), `path` (of manifest.json), `data` (the whole JSON object), `name`, `target`,
     `components` (name -> ComponentEntry), `scheduler` (dict), `files` (list of dicts: path, bytes, sha256, role),
-    `load` ("together" or "one-at-a-time"), `finish` (what is left to do on the device; {} where nothing ever was).
+    `load` ("together" or "one-at-a-time"), `power` (what its target's power is read from; "" where nothing is known, as
+    in older bundles), `finish` (what is left to do on the device; {} where nothing ever was).
     """
 
     def __init__(self, root, data):
@@ -88,6 +92,7 @@ class Manifest(object):
         self.scheduler = data["scheduler"]
         self.files = data["files"]
         self.load = data.get("load", "together")
+        self.power = data.get("power") or ""
         self.finish = data.get("finish") or {}
 
     def of_sources(self):
@@ -215,8 +220,11 @@ def _check_schema(data, where):
         for index, part in enumerate(entry["parts"]):
             _check_keys(part, _PART_KEYS, where, "%s.parts[%d]" % (place, index))
             _check_tensors(part, where, "%s.parts[%d]" % (place, index))
-            if "weights_bytes" in part:
-                _check_keys(part, _OPTIONAL_PART_KEYS, where, "%s.parts[%d]" % (place, index))
+            given = [(key, kind) for key, kind in _OPTIONAL_PART_KEYS if key in part]
+            _check_keys(part, given, where, "%s.parts[%d]" % (place, index))
+            if part["form"] == "aoti":
+                own = "%s.parts[%d].compiled" % (place, index)
+                _check_keys(part.get("compiled", {}), _COMPILED_KEYS, where, own)
     for index, entry in enumerate(data["files"]):
         _check_keys(entry, _FILE_KEYS, where, "files[%d]" % index)
 

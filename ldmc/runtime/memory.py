@@ -6,6 +6,7 @@ import sys
 
 # A process's own limit: cgroup v2, then v1; {} is its group, which is / where a container sees only its own.
 CGROUP_LIMITS = ("/sys/fs/cgroup{}/memory.max", "/sys/fs/cgroup/memory{}/memory.limit_in_bytes")
+CGROUP_PEAKS = ("sys/fs/cgroup{}/memory.peak", "sys/fs/cgroup/memory{}/memory.max_usage_in_bytes")
 
 # malloc.h of glibc
 M_MMAP_THRESHOLD = -3
@@ -28,6 +29,48 @@ def peak_rss_bytes():
 def peak_rss_bytes_of(process):
     """The same of another process, by its number; None where the system does not say or it has ended."""
     return _kib_entry("/proc/%d/status" % process, "VmHWM")
+
+
+def reset_peak():
+    """Sets the kernel's mark of the most physical memory of this process to now (proc(5): clear_refs, Linux 4.0)."""
+    try:
+        with io.open("/proc/self/clear_refs", "w", encoding="ascii") as stream:
+            stream.write(u"5")
+    except OSError:  # not Linux, or not allowed: the mark stays that of the process so far
+        pass
+
+
+def pss_bytes_of(process, root="/"):
+    """Physical memory of a process, what it shares divided by those it shares with; None where not known.
+
+    Args: process: its number. root: where /proc is looked for.
+    """
+    folder = os.path.join(root, "proc", str(process))
+    total = _kib_entry(os.path.join(folder, "smaps_rollup"), "Pss")
+    if total is not None:
+        return total
+    sizes = []  # before Linux 4.14, as on a Jetson Nano: of each mapping
+    try:
+        with io.open(os.path.join(folder, "smaps"), encoding="utf-8", errors="replace") as stream:
+            sizes = [int(line.split()[1]) * 1024 for line in stream if line.startswith("Pss:")]
+    except (OSError, ValueError, IndexError):
+        return None
+    return sum(sizes) if sizes else None
+
+
+def cgroup_peak_bytes(process="self", root="/"):
+    """Most memory that the group of a process ever held, its page cache and all its processes together; the whole
+    machine's where that is the group. None where not known (before Linux 5.19 with cgroup v2).
+
+    Args: process: its number. root: where /proc and /sys are looked for.
+    """
+    groups = _groups(os.path.join(root, "proc", str(process), "cgroup"))
+    for group in sorted(groups, key=len, reverse=True):  # its own before the root, which is all a container sees
+        for path in CGROUP_PEAKS:
+            peak = _number(os.path.join(root, path.format(group)))
+            if peak is not None:
+                return peak
+    return None
 
 
 def available_bytes(root="/"):
@@ -94,10 +137,10 @@ def _from_status(key):
     return _kib_entry("/proc/self/status", key)
 
 
-def _groups():
-    """The memory groups this process is in, from the mounted root: "" is the root itself."""
+def _groups(path="/proc/self/cgroup"):
+    """The memory groups a process is in, from the mounted root: "" is the root itself."""
     try:
-        with io.open("/proc/self/cgroup", encoding="utf-8", errors="replace") as stream:
+        with io.open(path, encoding="utf-8", errors="replace") as stream:
             return _memory_groups(stream)
     except OSError:
         return [""]

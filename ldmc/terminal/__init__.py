@@ -130,32 +130,6 @@ def print_build(result: BuildResult, console: Console) -> None:
     )
 
 
-def print_bench(result: dict[str, Any], console: Console) -> None:
-    """Percentiles of each phase, then load, first picture and memory."""
-    table = Table(
-        title=f"{result['runs']} runs of {result['steps']} steps, batch {result['batch']}",
-        title_justify="left",
-    )
-    table.add_column("seconds")
-    for heading in ("min", "mean", "p50", "p90", "p99"):
-        table.add_column(heading, justify="right")
-    for phase in ("denoise", "decode", "total"):
-        row = result[phase]
-        table.add_row(
-            phase, *(f"{row[f'{key}_seconds']:.3f}" for key in ("min", "mean", "p50", "p90", "p99"))
-        )
-    console.print(table)
-    console.print(
-        f"prepare {result['prepare_seconds']:.2f} s (once per machine), "
-        f"load {result['load_seconds']:.2f} s, first picture {result['first_seconds']:.2f} s, "
-        f"peak memory {_mib(result['peak_rss_bytes'])} MiB",
-        highlight=False,
-    )
-    if result["open_seconds"]:
-        seconds = f"{result['open_seconds']:.2f} s of each picture"
-        console.print(f"{seconds} is opening components, which are loaded one at a time", highlight=False)
-
-
 def print_verify(report: VerifyReport, console: Console) -> None:
     """Agreement with PyTorch, component by component."""
     table = Table(title="against PyTorch eager fp32", title_justify="left")

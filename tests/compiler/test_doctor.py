@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ldmc.compiler.doctor import FINISH, Ability, ability, default_passes, diagnose
-from ldmc.compiler.machine import Machine, this_machine
+from ldmc.compiler.machine import Answer, Machine, this_machine
 from ldmc.compiler.toolchains import find_tools
 from ldmc.targets.reader import load_target, target_names
 from ldmc.targets.target import Target
 from tests.compiler.machines import CORE, gpu, machine
 
 RTX = {**CORE, "tensorrt_rtx": "1.7.1.116"}
+COMPILER: dict[str, Any] = {
+    "programs": {"g++": "/usr/bin/g++"},
+    "outputs": {"/usr/bin/g++": Answer(True, "12.2.0")},
+}
 TENSORRT = {**CORE, "tensorrt": "10.3.0"}
 
 
@@ -118,6 +123,27 @@ def test_embedding_where_it_cannot_be_left_to_a_device() -> None:
         programs={"torchtrtc": "/usr/bin/torchtrtc"},
     )
     assert on(with_torchtrtc, embedding).can == "whole"
+
+
+@pytest.mark.parametrize(
+    ("where", "target", "missing"),
+    [
+        (machine(CORE), "cpu", ("g++",)),
+        (machine(CORE, **COMPILER), "cpu", ()),
+        (machine(CORE, **COMPILER), "cuda", ("triton", "NVIDIA GPU")),
+        (
+            machine({**CORE, "triton": "3.7"}, driver=gpu("9.0"), **COMPILER),
+            "cuda",
+            (),
+        ),
+    ],
+)
+def test_packages_for_this_machine_need_a_compiler_and_its_gpu(
+    where: Machine, target: str, missing: tuple[str, ...]
+) -> None:
+    device = load_target(target)
+    found = on(where, replace(device, pipelines=dict.fromkeys(device.pipelines, "fp16,aoti")))
+    assert (found.missing, found.can) == (missing, "nothing" if missing else "whole")
 
 
 def test_what_a_pass_needs_is_what_it_says() -> None:

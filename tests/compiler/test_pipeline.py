@@ -28,6 +28,7 @@ from ldmc.targets.reader import load_target, target_names
         "fp16,onnx,fold",
         "onnx{opset=19},fold{max_growth=2}",
         "torchscript",
+        "fp16,aoti{freeze=false}",
         "fp16,torchscript,onnx{opset=13},fold",
     ],
 )
@@ -49,7 +50,7 @@ REFUSED: dict[str, tuple[int, str, str]] = {
     "fp16": (
         4,
         "the pipeline ends in torch form, target 'cpu' runs onnx",
-        "end with a pass that gives onnx or onnx-parts or torchscript: onnx",
+        "end with a pass that gives onnx or onnx-parts or torchscript or aoti: onnx",
     ),
     "fp16,onnx,fold,fold": (15, "pass 'fold' is given twice", ""),
     "onnx,onnx{opset=19}": (5, "pass 'onnx' is given twice", ""),

@@ -21,7 +21,8 @@ from tests.compiler.machines import CORE, NO_DRIVER, gpu, machine
 
 TOOLS = [
     "torch", "diffusers", "onnx", "onnxscript", "onnxsim", "onnxruntime", "onnx-graphsurgeon", "polygraphy",
-    "tensorrt_rtx", "tensorrt", "torch_tensorrt", "openvino", "trtexec", "torchtrtc", "CUDA driver", "nvidia-smi",
+    "tensorrt_rtx", "tensorrt", "torch_tensorrt", "triton", "openvino", "g++", "trtexec",
+    "torchtrtc", "CUDA driver", "nvidia-smi",
 ]  # fmt: skip
 
 

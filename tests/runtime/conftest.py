@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.runtime.meters.machines import Tools
 from tests.runtime.tiny_bundle import make_bundle
 
 
@@ -15,3 +16,9 @@ def bundle(tmp_path):
 def shared_bundle(tmp_path_factory):
     """A whole tiny bundle that tests only read."""
     return make_bundle(tmp_path_factory.mktemp("bundles") / "shared.cpu.ldmc")
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """Programs of this test's own."""
+    return Tools(tmp_path / "bin")

@@ -96,9 +96,16 @@ def test_a_missing_key_of_a_component(bundle, key):
     (lambda m: m["components"]["unet"]["inputs"][1].update(shape=[2]), "batches of different sizes"),
     (
         lambda m: m["components"]["unet"]["parts"][0].update(form="openvino"),
-        "form 'openvino'; this runtime runs engine, onnx, torchscript",
+        "form 'openvino'; this runtime runs aoti, engine, onnx, torchscript",
     ),
     (lambda m: m["components"]["unet"]["parts"][0].update(weights_bytes="9"), "parts[0].weights_bytes is '9'"),
+    (lambda m: m["components"]["unet"]["parts"][0].update(compiled=[]), "parts[0].compiled is [], expected an object"),
+    (lambda m: m["components"]["unet"]["parts"][0].update(form="aoti"), "lacks the key components.unet.parts[0].compi"),
+    (
+        lambda m: m["components"]["unet"]["parts"][0].update(
+            form="aoti", compiled={"torch": 2, "device": "cpu", "machine": "x86_64", "capability": "AVX2"}),
+        "unet.parts[0].compiled.torch is 2, expected a string",
+    ),
     (lambda m: m["scheduler"].update(thresholding=True), "thresholding"),
 ])
 def test_a_manifest_that_does_not_fit(bundle, change, words):

@@ -4,22 +4,15 @@ import numpy as np
 import pytest
 
 from ldmc.runtime import InputProblem, load, memory
-from ldmc.runtime.measure import bench, percentile, summary
+from ldmc.runtime.measure import Drawings, percentile, summary
 
 
-def test_a_bench_has_its_documented_keys(shared_bundle):
+def test_drawings_are_timed_one_by_one(shared_bundle):
     seen = []
-    result = bench(lambda: load(shared_bundle, threads=1), steps=2, runs=3, warmup=2, seed=1, batch=2, threads=1,
-                   on_run=lambda done, of: seen.append((done, of)))
-    assert sorted(result) == [
-        "batch", "decode", "denoise", "first_seconds", "load_seconds", "open_seconds", "peak_rss_bytes",
-        "private_bytes_after_load", "runs", "steps", "threads", "total", "warmup"]
-    for phase in ("denoise", "decode", "total"):
-        assert sorted(result[phase]) == [
-            "mean_seconds", "min_seconds", "n", "p50_seconds", "p90_seconds", "p99_seconds"]
-        assert 0 < result[phase]["min_seconds"] <= result[phase]["p50_seconds"] <= result[phase]["p99_seconds"]
-    assert (result["runs"], result["steps"], result["warmup"], result["batch"], result["threads"]) == (3, 2, 2, 2, 1)
-    assert result["load_seconds"] > 0 and result["first_seconds"] > 0
+    drawings = Drawings(lambda: load(shared_bundle, threads=1), steps=2, runs=3, warmup=2, seed=1, batch=2)
+    assert drawings.run(lambda done, of: seen.append((done, of))) is drawings
+    assert len(drawings.timings) == 5 and drawings.load_seconds > 0 and drawings.image.shape[0] == 2
+    assert all(timing["total_seconds"] > 0 for timing in drawings.timings)
     assert seen == [(k, 5) for k in range(1, 6)]
 
 
@@ -40,24 +33,10 @@ class _Clock(object):
         self.closed = True
 
 
-def test_warmup_is_left_out_and_gives_the_first():
-    clock = _Clock()
-    result = bench(lambda: clock, runs=3, warmup=1)
-    assert result["first_seconds"] == 10.0
-    assert result["denoise"] == {"p50_seconds": 2.0, "p90_seconds": 2.8, "p99_seconds": 2.98, "min_seconds": 1.0,
-                                 "mean_seconds": 2.0, "n": 3}
-    assert result["open_seconds"] == 0.25
-    assert clock.closed
-
-
-def test_without_warmup_the_first_counts_too():
-    assert bench(_Clock, runs=4, warmup=0)["denoise"]["mean_seconds"] == 3.75
-
-
-def test_an_interrupted_bench_closes():
+def test_what_is_interrupted_closes():
     clock = _Clock()
     with pytest.raises(KeyboardInterrupt):
-        bench(lambda: clock, runs=5, warmup=0)
+        Drawings(lambda: clock, runs=5, warmup=0).run()
     assert clock.closed
 
 
@@ -67,7 +46,7 @@ def test_counts_that_do_not_fit_are_refused_before_loading(options):
         raise AssertionError("loaded")
 
     with pytest.raises(InputProblem):
-        bench(never, **options)
+        Drawings(never, **options)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 101])

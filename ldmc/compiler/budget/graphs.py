@@ -10,6 +10,7 @@ busy, and boards and laptops have two or more.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import signal
 import tempfile
@@ -58,12 +59,17 @@ def part_graphs(component: Component) -> tuple[GraphSummary, ...]:
         return part_graphs(component.payload.source)
     if component.form is Form.PARTS:
         return tuple(summarise(part.payload) for part in component.payload.parts)
-    if component.form is not Form.ONNX:
+    _require_graph(component.name, component.form)
+    return (summarise(component.payload),)
+
+
+def _require_graph(name: str, form: Form) -> None:
+    """Refuse a form that has no graph: what PyTorch runs tells nothing of the size of what it computes."""
+    if form not in (Form.ONNX, Form.PARTS, Form.ENGINE):
         raise PassError(
-            f"{component.name}: memory is planned from ONNX graphs, this is in {component.form} form",
+            f"{name}: memory is planned from ONNX graphs, this is in {form} form",
             fix="plan a pipeline with onnx in it",
         )
-    return (summarise(component.payload),)
 
 
 def lower_request(
@@ -78,6 +84,8 @@ def lower_request(
     """
     specs = target.pipelines if passes is None else dict.fromkeys(COMPONENTS, passes)
     pipelines = {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
+    for name, steps in pipelines.items():
+        _require_graph(name, functools.reduce(lambda form, step: step.gives(form), steps, Form.TORCH))
     # no weight is looked for
     seeded = replace(model, random_seed=model.random_seed or 0, require_weights=False)
     with less_garbage_collection():

@@ -118,6 +118,10 @@ class Plan:
             "components": {component.name: _component_json(component) for component in self.components},
         }
 
+    def timelines_json(self) -> dict[str, Any]:
+        """The bundle's reports/timeline.json: what is alive while each operator runs; reports draw it."""
+        return {component.name: component.timeline.to_json() for component in self.components}
+
 
 def _component_json(component: ComponentPlan) -> dict[str, Any]:
     return {

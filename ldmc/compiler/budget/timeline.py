@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,16 @@ class Timeline:
         """What is alive during `step`, the largest first."""
         found = [buffer for buffer in self.buffers if buffer.first <= step <= buffer.last]
         return tuple(sorted(found, key=lambda buffer: (-buffer.bytes, buffer.name)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Operators and bytes alive, step by step; at the peak, the buffers too."""
+        alive = self.alive(self.peak_step) if self.steps else ()
+        return {
+            "steps": list(self.steps),
+            "live_bytes": list(self.live_bytes),
+            "peak_step": self.peak_step,
+            "alive": [{"name": buffer.name, "bytes": buffer.bytes} for buffer in alive],
+        }
 
 
 def chained(timelines: tuple[Timeline, ...]) -> Timeline:

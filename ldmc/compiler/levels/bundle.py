@@ -21,7 +21,3 @@ class BundleSubject:
         """See `worker.Subject`."""
         images, seconds = self._pipeline.generate_timed(seed=seed, steps=steps, batch=batch, on_step=on_step)
         return images, seconds
-
-    def memory(self) -> dict[str, int | None]:
-        """Nothing beyond the process."""
-        return {}

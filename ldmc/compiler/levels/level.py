@@ -19,6 +19,7 @@ from typing import Any
 from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.errors import UsageError
 from ldmc.runtime.manifest import Manifest
+from ldmc.targets import nvidia
 
 BASELINES = {
     "eager": "PyTorch eager, fp32",
@@ -27,6 +28,8 @@ BASELINES = {
     "jit-fp16": "TorchScript, fp16",
     "onnxruntime": "ONNX Runtime, fp32",
 }
+# What runs a form.
+_ENGINES = {"onnx": "onnxruntime", "torchscript": "torch", "aoti": "torch", "engine": "tensorrt"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Level:
         """Whether it computes in fp16."""
         if self.manifest is None:
             return self.name.endswith("-fp16")
-        return self.manifest.components["unet"].inputs[0].dtype == "float16"
+        return bool(self.manifest.components["unet"].inputs[0].dtype == "float16")
 
     def describe(self) -> dict[str, Any]:
         """What a result says of it before anything is measured."""
@@ -52,9 +55,9 @@ class Level:
             return {"name": self.name, "title": self.title, "kind": "baseline", "bundle": None, "target": None,
                     "engine": engine, "pipeline": None}
         data = self.manifest.data
-        engines = {part.engine for entry in self.manifest.components.values() for part in entry.parts}
+        forms = {part.form for entry in self.manifest.components.values() for part in entry.parts}
         return {"name": self.name, "title": self.title, "kind": "bundle", "bundle": self.bundle.name,
-                "target": self.manifest.target, "engine": " and ".join(sorted(engines)),
+                "target": self.manifest.target, "engine": " and ".join(sorted(_ENGINES[form] for form in forms)),
                 "pipeline": dict(data["pipeline"])}
 
 
@@ -100,6 +103,12 @@ def levels_of(bundles: Sequence[Path], baselines: Sequence[str]) -> list[Level]:
         first = first or manifest
         levels.append(Level(name, _title(manifest, name), bundle, manifest))
     return levels
+
+
+def default_device(levels: Sequence[Level]) -> str:
+    """PyTorch's device for its levels: the GPU where a bundle is for an NVIDIA card and this machine has one."""
+    for_card = any(level.manifest is not None and level.manifest.power == "nvml" for level in levels)
+    return "cuda" if for_card and nvidia.compute_capability() is not None else "cpu"
 
 
 def _identity(manifest: Manifest) -> tuple[Any, ...]:

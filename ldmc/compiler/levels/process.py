@@ -41,6 +41,11 @@ class LevelProcess:
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
+    @property
+    def pid(self) -> int:
+        """The worker's process number."""
+        return self._child.pid
+
     def ask(
         self,
         question: str,
@@ -58,7 +63,7 @@ class LevelProcess:
         assert self._child.stdin is not None
         start = time.monotonic()
         try:
-            self._child.stdin.write(json.dumps({"question": question, **arguments}) + "\n")
+            self._child.stdin.write(json.dumps({"question": question, "arguments": arguments}) + "\n")
             self._child.stdin.flush()
         except OSError:
             raise LevelFailed(self._ended()) from None
@@ -109,7 +114,7 @@ class LevelProcess:
             return
         self.kill()
         at_most = f"the limit is {duration(limit)} (--limit)"
-        if question == "open":
+        if question in ("prepare", "open"):
             raise LevelStopped(f"opening it did not end within {duration(limit)}: {at_most}")
         if steps:
             raise LevelStopped(f"one UNet call takes {duration(step_seconds / steps)}, {of} of them "

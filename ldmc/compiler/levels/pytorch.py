@@ -45,7 +45,8 @@ class TorchSubject:
                 self._keep_quantiser(module)
             networks.append(module.to(self._device))
         self._latent_shape = program.components[0].inputs[0].shape[1:]
-        self._unet, self._decoder = (self._traced(n) for n in networks) if trace else networks
+        modules: list[Any] = [self._traced(network) for network in networks] if trace else networks
+        self._unet, self._decoder = modules
 
     def draw(
         self, seed: int, steps: int, batch: int, on_step: Callable[[int, int], None]
@@ -65,12 +66,6 @@ class TorchSubject:
         end = self._now()
         seconds = {"denoise_seconds": denoised - start, "decode_seconds": end - denoised, "total_seconds": end - start}
         return (images[0] if batch == 1 else images), seconds
-
-    def memory(self) -> dict[str, int | None]:
-        """The caching allocator's most, where the networks are on a GPU."""
-        if self._device.type != "cuda":
-            return {}
-        return {"peak_gpu_bytes": torch.cuda.max_memory_reserved(self._device)}
 
     def _now(self) -> float:
         """The time, once all that was asked of the GPU is done."""

@@ -1,9 +1,10 @@
-"""The process of one level: opens it, draws when it is told to, and says what that took. JSON lines in and out.
+"""The process of one level: opens it, draws when it is told to, and says what that took. JSON lines in and out,
+`{"question": "open", "arguments": {...}}`:
 
-    {"question": "prepare", "level": ..., ...}       ->  {"prepare_seconds": ...}     once per machine, then it ends
-    {"question": "open", "level": "jit", ...}        ->  {"load_seconds": ..., "remarks": [...]}
-    {"question": "draw", "steps": 20, ...}           ->  {"step": 1, "of": 20} ... {"timing": {...}, "picture": FILE}
-    {"question": "memory"}                           ->  {"peak_rss_bytes": ..., ...}
+    prepare  Options                       ->  {"prepare_seconds": ...}          once per machine; then it ends
+    open     Options                       ->  {"load_seconds": ..., "private_bytes_after_load": ..., "remarks": [...]}
+    draw     seed, steps, batch, picture   ->  {"step": 1, "of": 20} ... {"timing": {...}}
+    memory                                 ->  {"peak_rss_bytes": ...}
 
 Only what a level needs is imported, so that its memory is its own: a bundle's process has no PyTorch in it.
 """
@@ -15,6 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
@@ -32,9 +34,23 @@ class Subject(Protocol):
         """Pictures uint8 [N, H, W, 3] or [H, W, 3], and the seconds as `Pipeline.generate_timed` gives them."""
         ...
 
-    def memory(self) -> dict[str, int | None]:
-        """What it knows of its memory beyond the process: peak_gpu_bytes."""
-        ...
+
+@dataclass(frozen=True)
+class Options:
+    """What to open.
+
+    bundle: its folder, or None for a level of the reference project. source: the manifest's section of that name, and
+    `place`: where the model is, if not where it says. batch: pictures of a drawing. device: PyTorch's, for levels
+    that run in it. folder: for files of the level's own.
+    """
+
+    level: str
+    bundle: str | None
+    source: dict[str, Any]
+    batch: int
+    threads: int | None
+    device: str
+    folder: str
 
 
 class Worker:
@@ -43,81 +59,75 @@ class Worker:
     def __init__(self, answers: TextIO) -> None:
         self._answers = answers
         self._subject: Subject | None = None
+        self._kinds: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "prepare": self._prepare, "open": self._open, "draw": self._draw, "memory": self._memory,
+        }
 
     def answer(self, question: dict[str, Any]) -> None:
         """Answer one question; an error of the subject is an answer as well."""
-        kind = question.pop("question")
         try:
-            ask = {"prepare": self._prepare, "open": self._open, "draw": self._draw, "memory": self._memory}[kind]
-            self._say(ask(**question))
+            self._say(self._kinds[question["question"]](question["arguments"]))
         except Exception as error:
             self._say({"failed": _sentence(error)})
 
-    def _prepare(self, **options: Any) -> dict[str, Any]:
+    def _prepare(self, arguments: dict[str, Any]) -> dict[str, Any]:
         start = time.monotonic()
-        if options["level"] == "onnxruntime":
+        options = Options(**arguments)
+        if options.level == "onnxruntime":
             from ldmc.compiler.levels.onnxruntime import export
 
-            export(options["source"], Path(options["folder"]))
+            export(options.source, Path(options.folder))
         else:
-            open_subject(**options)  # the runtime keeps its optimised graph beside the model
+            open_subject(options)  # the runtime keeps its optimised graph beside the model
         return {"prepare_seconds": time.monotonic() - start}
 
-    def _open(self, **options: Any) -> dict[str, Any]:
+    def _open(self, arguments: dict[str, Any]) -> dict[str, Any]:
         from ldmc.runtime import memory
 
         start = time.monotonic()
-        self._subject = open_subject(**options)
+        self._subject = open_subject(Options(**arguments))
         load_seconds = time.monotonic() - start
         return {"load_seconds": load_seconds, "private_bytes_after_load": memory.private_bytes(),
                 "remarks": self._subject.remarks}
 
-    def _draw(self, seed: int, steps: int, batch: int, picture: str | None) -> dict[str, Any]:
+    def _draw(self, arguments: dict[str, Any]) -> dict[str, Any]:
         assert self._subject is not None
+        batch, picture = arguments["batch"], arguments["picture"]
         start = time.monotonic()
-        images, timing = self._subject.draw(seed, steps, batch, lambda done, of: self._say({"step": done, "of": of}))
+        images, timing = self._subject.draw(arguments["seed"], arguments["steps"], batch, self._stepped)
         end = time.monotonic()
         if picture is not None:
             np.save(picture, images if batch == 1 else images[0])
         return {"timing": {**timing, "start_monotonic_seconds": start, "end_monotonic_seconds": end}}
 
-    def _memory(self) -> dict[str, Any]:
+    def _memory(self, _arguments: dict[str, Any]) -> dict[str, Any]:
         from ldmc.runtime import memory
 
-        assert self._subject is not None
-        return {"peak_rss_bytes": memory.peak_rss_bytes(), "peak_gpu_bytes": None, **self._subject.memory()}
+        return {"peak_rss_bytes": memory.peak_rss_bytes()}
+
+    def _stepped(self, done: int, of: int) -> None:
+        self._say({"step": done, "of": of})
 
     def _say(self, answer: dict[str, Any]) -> None:
         self._answers.write(json.dumps(answer) + "\n")
         self._answers.flush()
 
 
-def open_subject(
-    level: str,
-    bundle: str | None,
-    source: dict[str, Any],
-    batch: int,
-    threads: int | None,
-    device: str,
-    folder: str,
-) -> Subject:
-    """The subject of a level.
-
-    source: the manifest's section of that name, and `place`: where the model is, if not where it says.
-    batch: pictures of a drawing. device: PyTorch's, for levels that run in it. folder: for files of the level's own.
-    """
-    if bundle is not None:
+def open_subject(options: Options) -> Subject:
+    """The subject of a level."""
+    level, threads = options.level, options.threads
+    if options.bundle is not None:
         from ldmc.compiler.levels.bundle import BundleSubject
 
-        return BundleSubject(bundle, threads)
+        return BundleSubject(options.bundle, threads)
     if level == "onnxruntime":
         from ldmc.compiler.levels.onnxruntime import SessionSubject
 
-        return SessionSubject(Path(folder), threads)
+        return SessionSubject(Path(options.folder), threads)
     from ldmc.compiler.levels.pytorch import TorchSubject
 
     half, trace = level.endswith("-fp16"), level.startswith("jit")
-    return TorchSubject(source, half=half, trace=trace, batch=batch, threads=threads, device=device)
+    return TorchSubject(options.source, half, trace, options.batch, threads, options.device)
 
 
 def _sentence(error: Exception) -> str:

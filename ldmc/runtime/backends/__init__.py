@@ -17,7 +17,7 @@ import importlib
 from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
 
-MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt", "torchscript": "torchscript"}
+MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt", "torchscript": "torchscript", "aoti": "aoti"}
 # A part that says where it runs, beside its form.
 PROVIDERS = {("onnx", "cuda"): "onnxruntime_cuda"}
 

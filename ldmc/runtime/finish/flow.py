@@ -10,6 +10,10 @@ from . import embed, ladder, plan, process
 from .machine import MIB, Machine, ask_libraries, check_machine
 from .record import Record, check_steps
 
+# What of a level (see `..level`) the manifest keeps; pictures and single runs are left out.
+TIMED = ("load_seconds", "first_seconds", "denoise", "decode", "total", "open_seconds", "peak_rss_bytes",
+         "private_bytes_after_load", "power_watts", "energy_joules")
+
 VERIFICATION_FAILED = 5
 
 
@@ -142,15 +146,16 @@ class Finisher(object):
         """Times whole pictures in a process of its own; the result goes into the manifest. None where skipped."""
         if self._options.runs == 0 or self.record.pending():
             return None
-        log = self.record.working_path("time.log")
+        result, log = self.record.working_path("bench.json"), self.record.working_path("bench.log")
         ended = process.run([
-            process.package_name(), "--bundle", self.record.root, "--time", "--json", "--steps",
+            process.package_name(), "bench", "--bundle", self.record.root, "-o", result, "--steps",
             str(self._options.steps), "--runs", str(self._options.runs), "--warmup", "1"], log, self._on_tick)
-        lines = process.tail(log, 200)
         if ended.code != 0:
-            raise BundleProblem("the finished bundle does not draw: %s" % (lines or ["no output"])[-1])
-        start = next(index for index, line in enumerate(lines) if line.startswith("{"))
-        found = json.loads("\n".join(lines[start:]))
+            raise BundleProblem("the finished bundle does not draw: %s" % (process.tail(log, 1) or ["no output"])[0])
+        with io.open(result, encoding="utf-8") as stream:
+            measured = json.load(stream)
+        found = {name: measured["levels"][0][name] for name in TIMED}
+        found.update({name: measured["settings"][name] for name in ("steps", "runs", "warmup", "batch", "threads")})
         self.record.finish["timing"] = found
         self.record.save()
         self._say("a picture of %d steps: %.2f s (denoise %.2f, decode %.2f), loaded in %.1f s, peak %d MiB" % (

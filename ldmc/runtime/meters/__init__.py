@@ -13,10 +13,12 @@
 No meter, no number: None and a sentence that says why.
 """
 
+import importlib
 import shutil
+import time
 
-from .reading import MeterProblem, Reading
-from .recorder import Energy, Recorder
+from .reading import MeterProblem, NotHere, Reading
+from .recorder import FIRST_READING_SECONDS, Energy, Recorder
 
 __all__ = ["Energy", "MeterProblem", "Reading", "Recorder", "choose"]
 
@@ -39,4 +41,35 @@ def choose(power="", root="/", find=shutil.which):
         root: where /sys and /proc are looked for. find: name of a command -> its path, or None.
     Returns: (meter, None): one that has just been read; or (None, why): one sentence.
     """
-    return None, "no meter is known"
+    problems = []
+    for kind in (power,) if power else ANY:
+        for module, name in KINDS[kind]:
+            try:
+                meter = getattr(importlib.import_module("." + module, __name__), name)(root, find)
+                _try(meter)
+            except MeterProblem as problem:
+                problems.append(problem)
+            else:
+                return meter, None
+    return None, _why_none(power, problems)
+
+
+def _why_none(power, problems):
+    """One sentence. What is here and cannot be read says more than what is not here."""
+    unreadable = [str(problem) for problem in problems if not isinstance(problem, NotHere)]
+    if unreadable or power:
+        return "; ".join(unreadable or [str(problem) for problem in problems])
+    rapl = [str(problem) for problem in problems if "RAPL" in str(problem)]
+    return "nothing here measures power: no rails of a Jetson, no battery, and %s" % " ".join(rapl)
+
+
+def _try(meter):
+    """Reads it once. Raises MeterProblem where it gives nothing."""
+    end = time.monotonic() + FIRST_READING_SECONDS
+    meter.open(meter.interval_seconds)
+    try:
+        while meter.read() is None:
+            if time.monotonic() > end:
+                raise MeterProblem("%s gave no reading in %.0f s" % (meter.title, FIRST_READING_SECONDS))
+    finally:
+        meter.close()

@@ -3,7 +3,7 @@
 A meter has
     title               what it reads, for people: `RAPL, package-0`
     interval_seconds    how often it is worth reading
-    is_counter          whether `value` is joules since `open` (exact between two readings) or watts at one instant
+    is_counter          whether `value` is joules counted so far (exact between two readings) or watts at one instant
     paces_itself        whether `read` waits for the next reading (a child process), or answers at once (a file)
     open(interval_seconds), read() -> Reading or None where none has come yet, close()
 
@@ -18,12 +18,16 @@ class MeterProblem(Exception):
     """A meter cannot be read; the text is the reason that stands where the number would."""
 
 
+class NotHere(MeterProblem):
+    """There is no such meter here at all."""
+
+
 class Reading(object):
     """One reading.
 
     Args:
         at: time.monotonic() seconds, which is one clock for all processes of a Linux machine.
-        value: watts, or joules since the meter was opened where it is a counter; of everything the meter covers.
+        value: watts, or joules counted so far where it is a counter; of everything the meter covers.
         rails: name -> the same of each part that is known apart; parts may overlap, and need not sum to the whole.
         used_bytes: memory in use on the device, all programs together; None where the meter does not say.
     """

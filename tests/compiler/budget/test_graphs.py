@@ -88,6 +88,13 @@ def test_a_wrong_spec_is_told_before_the_model_is_opened() -> None:
         lower_request(ModelRequest("no/such/model"), "onxx", load_target("cpu"))
 
 
+@pytest.mark.parametrize("passes", ["torchscript", "fp16,aoti"])
+def test_what_pytorch_runs_cannot_be_planned_and_is_not_compiled_first(passes: str) -> None:
+    with pytest.raises(PassError, match="planned from ONNX graphs") as caught:
+        lower_request(ModelRequest("no/such/model"), passes, load_target("cpu"))
+    assert "with onnx in it" in caught.value.fix
+
+
 def test_a_form_without_a_graph_cannot_be_planned(bare_model: Path) -> None:
     request = ModelRequest(str(bare_model), random_seed=0)
     program = read_program(open_model(request, print), request)

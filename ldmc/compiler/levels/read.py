@@ -1,0 +1,119 @@
+"""Reading what a bench wrote: a file, or what the reference project published (`paper:rtx-3070`)."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ldmc.errors import UsageError
+from ldmc.runtime.result import KIND, SCHEMA_VERSION
+
+PAPER = "paper:"
+PAPER_DEVICES = ("rtx-3070", "jetson-nano", "android")
+_FIX = "give a file that `ldmc bench -o FILE` wrote"
+_STATUSES = ("measured", "stopped", "failed")
+_TIMES = ("denoise", "decode", "total")
+_NUMBERS = (
+    "prepare_seconds", "load_seconds", "first_seconds", "peak_rss_bytes", "peak_pss_bytes", "peak_gpu_bytes",
+    "power_watts", "power_net_watts", "energy_joules", "energy_net_joules", "speedup", "psnr_db",
+)  # fmt: skip
+
+
+def read_result(name: str) -> dict[str, Any]:
+    """The result in file `name`, or of the paper.
+
+    Raises:
+        UsageError: there is no such file or device, or the file is no result, or of a newer schema.
+    """
+    if name.startswith(PAPER):
+        return _paper(name[len(PAPER) :])
+    path = Path(name)
+    if not path.is_file():
+        papers = ", ".join(PAPER + device for device in PAPER_DEVICES)
+        raise UsageError(f"there is no file {name}", fix=f"give a result of `ldmc bench -o FILE`, or one of {papers}")
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{name} cannot be read as JSON: {error}", fix=_FIX) from error
+    if not isinstance(found, dict):
+        raise wrong(name, "it", found, "an object")
+    check_result(found, name)
+    return found
+
+
+def check_result(data: Mapping[str, Any], label: str) -> None:
+    """Hold a result to its schema, as far as tables and pages rely on it. label: what it is called in a message.
+
+    Raises:
+        UsageError: it is of a newer schema, or a key is missing or not what it must be.
+    """
+    if data.get("kind") != KIND:
+        raise UsageError(f"{label} is of kind {data.get('kind')!r}, expected {KIND!r}", fix=_FIX)
+    version = data.get("schema_version")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise UsageError(f"{label} has no schema_version (found {version!r})", fix="run `ldmc bench` again")
+    if version > SCHEMA_VERSION:
+        raise UsageError(
+            f"{label} has schema_version {version}; this ldmc reads up to {SCHEMA_VERSION}",
+            fix="upgrade ldmc",
+        )
+    levels = data.get("levels")
+    if not isinstance(levels, list) or not levels:
+        raise wrong(label, "levels", levels, "a list with at least one level")
+    if not isinstance(data.get("device"), str):
+        raise wrong(label, "device", data.get("device"), "a string")
+    for key in ("model", "machine", "packages", "settings", "power"):
+        if not isinstance(data.get(key), dict):
+            raise wrong(label, key, data.get(key), "an object")
+    for index, level in enumerate(levels):
+        _check_level(label, f"levels[{index}]", level)
+
+
+def _check_level(label: str, place: str, level: Any) -> None:
+    if not isinstance(level, dict):
+        raise wrong(label, place, level, "an object")
+    for key in ("name", "title"):
+        if not isinstance(level.get(key), str):
+            raise wrong(label, f"{place}.{key}", level.get(key), "a string")
+    if level.get("status") not in _STATUSES:
+        raise wrong(label, f"{place}.status", level.get("status"), " or ".join(_STATUSES))
+    for key in _NUMBERS:
+        if not _is_number_or_none(level.get(key)):
+            raise wrong(label, f"{place}.{key}", level[key], "a number or null")
+    for key in _TIMES:
+        times = level.get(key)
+        if times is not None and not (isinstance(times, dict) and _is_number(times.get("p50_seconds"))):
+            raise wrong(label, f"{place}.{key}", times, "null or an object with p50_seconds")
+    if not isinstance(level.get("absent") or {}, dict):
+        raise wrong(label, f"{place}.absent", level["absent"], "an object")
+
+
+def _paper(device: str) -> dict[str, Any]:
+    if device not in PAPER_DEVICES:
+        near = difflib.get_close_matches(device, PAPER_DEVICES, n=1)
+        hint = f"did you mean {PAPER}{near[0]}? " if near else ""
+        raise UsageError(
+            f"the reference project measured no {device!r}",
+            fix=f"{hint}it measured {', '.join(PAPER + known for known in PAPER_DEVICES)}",
+        )
+    folder = resources.files("ldmc.compiler.levels") / "paper"
+    found: dict[str, Any] = json.loads((folder / f"{device}.json").read_text("utf-8"))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def wrong(label: str, place: str, found: Any, expected: str) -> UsageError:
+    """The error of a JSON file whose `place` is not what it must be."""
+    shown = json.dumps(found)[:60]
+    return UsageError(f"{label}: {place} is {shown}, expected {expected}", fix="make the result again")

@@ -1,0 +1,216 @@
+"""A result of `ldmc verify` as the page shows it: agreement with PyTorch by component, by stage and by block.
+
+stages  unet 03-fold  69.1 dB, 0.2 dB lost       blocks  mid_block.attentions.0  local 31.2 dB  <- departs here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ldmc.report.cards import Card
+from ldmc.report.charts.bars import Row, Segment, bars
+from ldmc.report.charts.lines import Callout, Point, Series, lines
+from ldmc.report.inputs import Given, Json
+from ldmc.report.tables import Cell, Column, Notes, Table, absent, figure, text
+from ldmc.report.units import IDENTICAL_DB, decibels, number
+
+_NOT_GIVEN = "the result does not say why"
+_FEW = 2  # blocks that make a line
+_DB = ("snr_db", "local_snr_db")
+
+
+@dataclass(frozen=True)
+class CheckView:
+    """Everything the page says of one verification. missing: what it does not have, and the command to get it."""
+
+    ident: str
+    label: str
+    ok: bool | None
+    verdict: str
+    cards: tuple[Card, ...]
+    tables: tuple[Table, ...]
+    missing: tuple[tuple[str, str], ...]
+
+
+def check_view(given: Given, index: int) -> CheckView:
+    """Turn a result of verify into what is shown."""
+    data, ident = given.data, f"check{index}"
+    components, stages, blocks = data.get("components") or {}, data.get("stages") or [], data.get("blocks") or []
+    cards, tables, missing = [], [], []
+    if components:
+        cards.append(_component_card(components, f"{ident}-components"))
+        tables.append(_component_table(components, f"{ident}-component-table"))
+    if stages:
+        cards += [
+            _stage_card(name, rows, f"{ident}-stages-{i}") for i, (name, rows) in enumerate(_by_component(stages))
+        ]
+        tables.append(_stage_table(stages, f"{ident}-stage-table"))
+    else:
+        missing.append(("how much error each pass added", "ldmc verify BUNDLE --by-stage --json > verify.json"))
+    if blocks:
+        cards += [
+            _block_card(name, rows, f"{ident}-blocks-{i}") for i, (name, rows) in enumerate(_by_component(blocks))
+        ]
+        tables.append(_block_table(blocks, f"{ident}-block-table"))
+    else:
+        missing.append(("where in the network error arises", "ldmc verify BUNDLE --by-block --json > verify.json"))
+    return CheckView(ident, given.label, data.get("ok"), _verdict(data), tuple(cards), tuple(tables), tuple(missing))
+
+
+def _verdict(data: Json) -> str:
+    psnr, error = data.get("image_psnr_db"), data.get("error") or {}
+    picture = f"The whole picture: PSNR {decibels(psnr)}." if psnr is not None else ""
+    if data.get("ok") is False:
+        said = error.get("message") or data.get("overflow") or "it departs from PyTorch"
+        return f"Not within its tolerance: {said}. {picture}".strip()
+    if data.get("ok"):
+        return f"Within its tolerance of PyTorch in fp32. {picture}".strip()
+    return picture or "Compared with PyTorch in fp32, on the same noise."
+
+
+def _by_component(rows: Iterable[Json]) -> list[tuple[str, list[Json]]]:
+    found: dict[str, list[Json]] = {}
+    for row in rows:
+        found.setdefault(str(row["component"]), []).append(row)
+    return list(found.items())
+
+
+def _why(row: Json) -> str:
+    return str(row.get("why") or _NOT_GIVEN)
+
+
+def _row(label: str, row: Json, note: str = "") -> Row:
+    """A bar of SNR; where both sides are equal it is as long as the longest."""
+    value = row.get("snr_db")
+    if value is None:
+        return Row(label, why=_why(row))
+    colour = "bad" if row.get("ok") is False else "c3"
+    return Row(
+        label, (Segment(max(float(value), 0.0), colour, f"{label}: {decibels(value)}"),), decibels(value) + note
+    )
+
+
+def _capped(rows: list[Row]) -> list[Row]:
+    """Bars of what is identical cut down to the longest other one: 999 dB would press all others flat."""
+    finite = [row.segments[0].value for row in rows if row.segments and row.segments[0].value < IDENTICAL_DB]
+    most = max(finite, default=100.0) or 1.0
+    return [
+        Row(r.label, tuple(Segment(min(s.value, most), s.colour, s.told) for s in r.segments), r.note, None, r.why)
+        for r in rows
+    ]
+
+
+def _component_card(components: Json, ident: str) -> Card:
+    title = "Signal over error, by component"
+    rows = _capped([_row(name, row) for name, row in components.items()])
+    return Card(title, bars(ident, title, rows, "dB"), "Against PyTorch in fp32. 60 dB: one part in a thousand.")
+
+
+def _stage_card(component: str, rows: list[Json], ident: str) -> Card:
+    title = f"{component}: signal over error after each stage"
+    drawn = []
+    for row in rows:
+        added = row.get("added_db")
+        note = f"  −{added:.1f}" if added and row.get("snr_db") is not None and added > 0 else ""
+        drawn.append(_row(str(row.get("pass") or row.get("stage")), row, note))
+    return Card(title, bars(ident, title, _capped(drawn), "dB"), "Behind the figure: dB lost at that stage.")
+
+
+def _block_card(component: str, rows: list[Json], ident: str) -> Card:
+    """Both lines over the blocks, and the block that adds most."""
+    title = f"{component}: signal over error, block by block"
+    cap = max((row[key] for row in rows for key in _DB if _finite(row.get(key))), default=100.0)
+    series = [
+        Series(label, colour, _points(rows, key, cap), dashed)
+        for label, colour, key, dashed in (
+            ("up to here", "c1", "snr_db", False),
+            ("this block alone", "c2", "local_snr_db", True),
+        )
+    ]
+    series = [one for one in series if len(one.points) >= _FEW]
+    if not series:
+        return Card(title, why=_why(rows[0]))
+    worst = _worst(rows)
+    callout = None
+    if worst is not None:
+        index, value, block = worst
+        callout = Callout(Point(index, min(value, cap), ""), block)
+    caption = f"Departs most at {worst[2]}: {decibels(worst[1])} by itself." if worst else ""
+    legend = tuple((one.colour, one.label) for one in series)
+    return Card(title, lines(ident, title, series, "dB", "blocks, in running order", callout), caption, legend)
+
+
+def _finite(value: Any) -> bool:
+    return value is not None and value < IDENTICAL_DB
+
+
+def _points(rows: list[Json], key: str, cap: float) -> tuple[Point, ...]:
+    return tuple(
+        Point(index, max(min(float(row[key]), cap), 0.0), f"{row.get('block')}: {decibels(row[key])}")
+        for index, row in enumerate(rows, start=1)
+        if row.get(key) is not None
+    )
+
+
+def _worst(rows: list[Json]) -> tuple[int, float, str] | None:
+    """Number, local SNR and name of the block with the least of it."""
+    known = [
+        (i, float(row["local_snr_db"]), str(row.get("block")))
+        for i, row in enumerate(rows, 1)
+        if row.get("local_snr_db") is not None
+    ]
+    return min(known, key=lambda one: one[1], default=None)
+
+
+def _cell(row: Json, key: str, notes: Notes) -> Cell:
+    value = row.get(key)
+    if value is None:
+        return absent(notes, _why(row))
+    return figure(decibels(value) if key.endswith("_db") and key != "added_db" else number(value), float(value))
+
+
+def _component_table(components: Json, ident: str) -> Table:
+    notes = Notes()
+    rows = tuple(
+        (text(name), _cell(row, "snr_db", notes), _cell(row, "max_abs_error", notes))
+        for name, row in components.items()
+    )
+    columns = (Column("Component", numeric=False), Column("Signal over error"), Column("Largest error"))
+    return Table(ident, "Agreement with PyTorch, by component", columns, rows, tuple(notes.said))
+
+
+def _stage_table(stages: list[Json], ident: str) -> Table:
+    notes = Notes()
+    rows = tuple(
+        (
+            text(row["component"]),
+            text(row.get("stage", "")),
+            text(row.get("pass", "")),
+            *(_cell(row, key, notes) for key in ("snr_db", "added_db", "max_abs_error")),
+        )
+        for row in stages
+    )
+    columns = (
+        Column("Component", numeric=False), Column("Stage", numeric=False), Column("Pass", numeric=False),
+        Column("Signal over error"), Column("Lost here", "dB"), Column("Largest error"),
+    )  # fmt: skip
+    return Table(ident, "Agreement with PyTorch after every stage", columns, rows, tuple(notes.said))
+
+
+def _block_table(blocks: list[Json], ident: str) -> Table:
+    notes = Notes()
+    rows = tuple(
+        (
+            text(row["component"]),
+            text(row.get("block", "")),
+            *(_cell(row, key, notes) for key in (*_DB, "max_abs_error")),
+        )
+        for row in blocks
+    )
+    columns = (
+        Column("Component", numeric=False), Column("Block", numeric=False), Column("Up to here"),
+        Column("This block alone"), Column("Largest error"),
+    )  # fmt: skip
+    return Table(ident, "Agreement with PyTorch, block by block", columns, rows, tuple(notes.said))

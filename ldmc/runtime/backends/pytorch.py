@@ -1,0 +1,52 @@
+"""PyTorch, for the backends that run through it."""
+
+import numpy as np
+
+from ..errors import BundleProblem
+
+
+def import_torch(manifest):
+    """The module torch. Raises BundleProblem where it cannot be imported."""
+    try:
+        import torch
+    except (ImportError, OSError) as problem:  # OSError: a library that it links is missing
+        message = "%s needs PyTorch, which cannot be imported: %s" % (manifest.root, problem)
+        raise BundleProblem(message, install_hint(manifest))
+    return torch
+
+
+def install_hint(manifest):
+    """How to get the PyTorch that the bundle asks for."""
+    return "pip install 'torch%s'" % manifest.requirement("torch")
+
+
+def first_line(problem):
+    """What went wrong: behind it, CUDA's errors have advice, and others a stack."""
+    return _lines(problem)[0]
+
+
+def last_line(problem):
+    """What went wrong in a script: its errors begin with the whole stack of it."""
+    return _lines(problem)[-1]
+
+
+def _lines(problem):
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines or [type(problem).__name__]
+
+
+def run_on_cpu(torch, call, arrays, threads):
+    """Outputs, a list of arrays, of `call` (tensors -> one tensor or several) for numpy arrays.
+
+    Args: threads: of this call; None leaves it to PyTorch.
+    """
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            outputs = call(*[torch.from_numpy(np.require(array, requirements="W")) for array in arrays])
+    finally:
+        if threads is not None:
+            torch.set_num_threads(before)
+    return [output.numpy() for output in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
