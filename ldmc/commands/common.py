@@ -15,6 +15,7 @@ from ldmc.errors import LdmcError, UsageError, VerificationError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ldmc.compiler.fidelity.results import FidelityReport
     from ldmc.compiler.verify import VerifyReport
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
@@ -45,7 +46,7 @@ def warn(remarks: list[str], to: Console) -> None:
         to.print(f"[yellow]warning:[/] {escape(remark)}")
 
 
-def require(report: VerifyReport) -> None:
+def require(report: VerifyReport | FidelityReport) -> None:
     """Turn a failed verification into an error that carries its figures."""
     if not report.ok:
         raise VerificationError(report.complaint(), fix=report.fix(), result=report.to_json())

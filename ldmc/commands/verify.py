@@ -1,12 +1,17 @@
-"""`ldmc verify`: check a bundle's files, then its outputs against PyTorch."""
+"""`ldmc verify`: check a bundle's files, then its outputs against PyTorch; or find where fidelity is lost."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ldmc.commands.common import bundle_argument, console, emit, json_option, prepare_hub, require
+from ldmc.errors import UsageError
+
+if TYPE_CHECKING:
+    from ldmc.compiler.fidelity.examine import Examination
 
 
 @click.command()
@@ -14,34 +19,105 @@ from ldmc.commands.common import bundle_argument, console, emit, json_option, pr
 @click.option(
     "--model", metavar="MODEL", help="Where the original weights are, if not where the build found them."
 )
-@click.option("--steps", default=20, show_default=True, help="Steps of the compared picture.")
+@click.option(
+    "--steps",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Steps of the compared picture; with --by-stage and --by-block, of the loop that latents are taken from.",
+)
 @click.option("--hashes-only", is_flag=True, help="Check files only; run nothing.")
+@click.option("--by-stage", is_flag=True, help="How much error every pass of the pipeline added.")
+@click.option("--by-block", is_flag=True, help="How much every block of the graph adds; names one that departs.")
+@click.option(
+    "--component", metavar="NAME", help="With --by-stage or --by-block: unet or decoder.  [default: both]"
+)
+@click.option(
+    "--timesteps",
+    type=click.IntRange(min=1),
+    help="With --by-stage or --by-block: how many UNet calls of the loop are compared.  [default: 3]",
+)
+@click.option(
+    "--target", metavar="FILE", help="With --by-stage: the bundle's target file, where it is none of ldmc's."
+)
 @json_option
-def verify(bundle: Path, model: str | None, steps: int, hashes_only: bool, as_json: bool) -> None:
+def verify(
+    bundle: Path,
+    model: str | None,
+    steps: int,
+    hashes_only: bool,
+    by_stage: bool,
+    by_block: bool,
+    component: str | None,
+    timesteps: int | None,
+    target: str | None,
+    as_json: bool,
+) -> None:
     """Check a bundle's files, then its outputs against PyTorch eager fp32 with the same weights.
 
     \b
-    Example:
+    Examples:
       ldmc verify digits-ldm.cpu.ldmc
+      ldmc verify digits-ldm.cpu.ldmc --by-stage
+      ldmc verify digits-ldm.cpu.ldmc --by-block --component unet
     """
+    examines = by_stage or by_block
+    _check_options(examines, hashes_only, component, timesteps, target if not by_stage else None)
+    prepare_hub()
+    if hashes_only:
+        _check_hashes(bundle, as_json)
+    elif examines:
+        from ldmc.compiler.fidelity.examine import Examination
+
+        asked = Examination(by_stage, by_block, component, steps, timesteps or 3, model, target)
+        _examine(bundle, asked, as_json)
+    else:
+        _verify(bundle, model, steps, as_json)
+
+
+def _check_options(
+    examines: bool, hashes_only: bool, component: str | None, timesteps: int | None, target: str | None
+) -> None:
+    """Refuse options that would be without effect."""
+    if hashes_only and examines:
+        raise UsageError("--hashes-only runs nothing, and --by-stage and --by-block do", fix="leave one out")
+    given = {"--component": component is not None, "--timesteps": timesteps is not None}
+    for option in (name for name, is_given in given.items() if is_given and not examines):
+        raise UsageError(f"{option} goes with --by-stage or --by-block", fix=f"add one, or leave {option} out")
+    if target is not None:
+        raise UsageError("--target goes with --by-stage", fix="add --by-stage, or leave --target out")
+
+
+def _check_hashes(bundle: Path, as_json: bool) -> None:
+    from ldmc.runtime.manifest import check_files, read_manifest
+
+    manifest = read_manifest(str(bundle))
+    check_files(manifest.root, manifest, hashes=True)
+    console(as_json).print(
+        f"{len(manifest.files)} files have the size and SHA-256 of the manifest", highlight=False
+    )
+    emit({"ok": True, "files": len(manifest.files)}, as_json)
+
+
+def _verify(bundle: Path, model: str | None, steps: int, as_json: bool) -> None:
+    from ldmc.compiler.verify import verify_bundle
     from ldmc.terminal import RichProgress, print_verify
 
-    prepare_hub()
     terminal = console(as_json)
-    if hashes_only:
-        from ldmc.runtime.manifest import check_files, read_manifest
-
-        manifest = read_manifest(str(bundle))
-        check_files(manifest.root, manifest, hashes=True)
-        terminal.print(
-            f"{len(manifest.files)} files have the size and SHA-256 of the manifest", highlight=False
-        )
-        emit({"ok": True, "files": len(manifest.files)}, as_json)
-        return
-    from ldmc.compiler.verify import verify_bundle
-
     with RichProgress(terminal).stage("verify against PyTorch", None):
         report = verify_bundle(bundle, model=model, steps=steps)
     print_verify(report, terminal)
+    require(report)
+    emit(report.to_json(), as_json)
+
+
+def _examine(bundle: Path, asked: Examination, as_json: bool) -> None:
+    from ldmc.compiler.fidelity.examine import examine
+    from ldmc.terminal import RichProgress
+    from ldmc.terminal.fidelity import print_fidelity
+
+    terminal = console(as_json)
+    report = examine(bundle, asked, RichProgress(terminal))
+    print_fidelity(report, terminal)
     require(report)
     emit(report.to_json(), as_json)

@@ -91,16 +91,16 @@ class VerifyReport:
         return {
             "ok": self.ok,
             "components": {
-                name: {"snr_db": _bounded(r.snr_db), "max_abs_error": _bounded(r.max_abs_error)}
+                name: {"snr_db": bounded(r.snr_db), "max_abs_error": bounded(r.max_abs_error)}
                 for name, r in self.components.items()
             },
-            "image_psnr_db": _bounded(self.image_psnr_db),
+            "image_psnr_db": bounded(self.image_psnr_db),
             "overflow": self.overflow,
             "fix": self.remedy,
         }
 
 
-def _bounded(value: float | None) -> float | None:
+def bounded(value: float | None) -> float | None:
     """`value` as JSON can say it, which has no infinity: at most 999 dB where both sides are equal; None for NaN."""
     return None if value is None or math.isnan(value) else max(-_MOST, min(_MOST, value))
 
