@@ -34,7 +34,10 @@ def run(command: str, folder: Path) -> None:
 
 def test_every_command_is_shown() -> None:
     shown = {shlex.split(command)[0] for command in COMMANDS}
-    assert shown == {"build", "run", "bench", "verify", "inspect", "diff", "passes", "targets", "plan", "doctor"}
+    assert shown == {
+        "build", "run", "bench", "compare", "report", "verify", "inspect", "diff", "passes", "targets", "plan",
+        "doctor",
+    }  # fmt: skip
 
 
 def test_the_commands_run(workplace: Path) -> None:
