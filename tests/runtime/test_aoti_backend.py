@@ -110,6 +110,13 @@ def test_the_commands_take_it(bundle: Path, ldmc, tmp_path: Path) -> None:
     assert bench.code == 0 and bench.json["total"]["p50_seconds"] > 0
 
 
+def test_what_it_costs_in_fidelity_is_told_by_stage(bundle: Path, ldmc) -> None:
+    rows = ldmc("verify", bundle, "--by-stage", "--component", "unet", "--steps", 2, "--json").json["stages"]
+    assert [(row["stage"], row["form"]) for row in rows] == [
+        ("00-frontend", "torch"), ("01-aoti", "aoti"), ("bundle", "aoti")]
+    assert all(row["snr_db"] > 90 for row in rows)
+
+
 def test_a_batch_is_drawn_one_by_one(bundle: Path) -> None:
     with runtime.load(str(bundle)) as pipeline:
         pictures = pipeline.generate(seed=3, steps=2, batch=2)

@@ -57,7 +57,7 @@ def compare_stages(
     for number, step in enumerate(steps, 1):
         stage = f"{number:02d}-{step.name}"
         with progress.stage(f"{component.name}: {stage}", None):
-            if step.produces is Form.ENGINE:
+            if step.produces in (Form.ENGINE, Form.AOTI):  # the bundle has what they compiled
                 rows.add_bundle(stage, str(step), manifest)
             else:
                 lowering.run(step)
