@@ -18,7 +18,7 @@ from typing import Any
 
 from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.errors import UsageError
-from ldmc.runtime.manifest import Manifest
+from ldmc.runtime.manifest import Manifest, check_files
 from ldmc.targets import nvidia
 
 BASELINES = {
@@ -86,12 +86,13 @@ def levels_of(bundles: Sequence[Path], baselines: Sequence[str]) -> list[Level]:
 
     Raises:
         UsageError: there is nothing to measure, a bundle is named twice, or two are of different models.
-        BundleError: a bundle cannot be read.
+        BundleError, BundleProblem: a bundle cannot be read, or a file of it is missing or of another size.
     """
     levels = [Level(name, BASELINES[name]) for name in baselines]
     first: Manifest | None = None
     for bundle in bundles:
         manifest = read_whole_manifest(bundle)
+        check_files(manifest.root, manifest)
         name = bundle.resolve().name
         if any(level.name == name for level in levels):
             raise UsageError(f"two bundles are called {name}", fix="rename one, so that a table can tell them apart")
