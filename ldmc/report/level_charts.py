@@ -70,7 +70,7 @@ def speedup(levels: list[Json], ident: str) -> Card:
         title,
         bars(ident, title, rows, "×", Limit(1.0, "as fast", "muted")),
         "",
-        (("c3", "bundle"), ("c4", "PyTorch, for comparison")),
+        (("c3", "bundle"), ("c4", "baselines, for comparison")),
     )
 
 
@@ -84,7 +84,7 @@ def memory(levels: list[Json], ident: str) -> Card:
         return Card(title, why=joined(row.why for row in rows))
     caption = "Each level runs in a process of its own."
     return Card(
-        title, bars(ident, title, rows, "MiB"), caption, (("c1", "bundle"), ("c4", "PyTorch, for comparison"))
+        title, bars(ident, title, rows, "MiB"), caption, (("c1", "bundle"), ("c4", "baselines, for comparison"))
     )
 
 

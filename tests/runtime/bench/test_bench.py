@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from ldmc.compiler.levels.read import checked
+from ldmc.compiler.levels.read import check_result
 from tests.runtime.meters.machines import battery, nano, orin, write
 from tests.runtime.meters.test_nvidia import compile_nvml
 from tests.runtime.meters.test_tegrastats import NANO_BUSY
@@ -75,7 +75,8 @@ def result_of(bundle, machine, *arguments, **options):
 
 def check_form(result):
     """What every reader of results relies on."""
-    assert set(checked(result, "here")) == TOP
+    check_result(result, "here")
+    assert set(result) == TOP
     level, = result["levels"]
     assert LEVEL <= set(level)
     nulls = {key for key in level if level[key] is None} - {"why", "pipeline"}
