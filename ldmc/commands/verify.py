@@ -56,7 +56,7 @@ def verify(
     """Check a bundle's files, then its outputs against PyTorch eager fp32 with the same weights.
 
     \b
-    Examples:
+    Example:
       ldmc verify digits-ldm.cpu.ldmc
       ldmc verify digits-ldm.cpu.ldmc --by-stage
       ldmc verify digits-ldm.cpu.ldmc --by-block --component unet

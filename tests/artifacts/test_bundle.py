@@ -118,11 +118,8 @@ def test_no_weights_no_weights_file(tmp_path: Path) -> None:
 def test_same_input_same_bytes(tiny_model: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     again = build_bundle(tiny_model, tmp_path / "tiny.cpu.ldmc", "onnx,fold")
     one, two = listing(tiny_bundle), listing(again)
-    cached = {key for key in one if key not in two}  # what a run of another test may have saved beside
-    assert not [
-        key for key in cached if key.split("/")[0] in ("unet", "decoder", "reports") and key.endswith(".json")
-    ]
-    assert two == {key: value for key, value in one.items() if key in two}
+    # Without the optimised graphs that the runtime keeps where another test has run the bundle.
+    assert two == {key: value for key, value in one.items() if "/optimized-" not in key}
 
 
 def test_nothing_of_a_build_says_when_or_where_it_was(tiny_bundle: Path, tmp_path: Path) -> None:
