@@ -74,7 +74,7 @@ def bench(
     from ldmc.compiler.levels.bench import bench
     from ldmc.compiler.levels.columns import markdown, paper_csv
     from ldmc.compiler.levels.contestant import BenchRequest
-    from ldmc.compiler.levels.level import default_device, levels_of, parse_baselines
+    from ldmc.compiler.levels.level import default_device, gpu_of, levels_of, parse_baselines
     from ldmc.terminal import RichProgress
     from ldmc.terminal.bench import print_bench
 
@@ -93,6 +93,7 @@ def bench(
     for file in filter(None, (output, csv_file, markdown_file)):
         check_writable(file)
     device = device or default_device(levels)
+    gpu_of(device)
     power = "nvml" if device.startswith("cuda") else ""
     request = BenchRequest(
         tuple(levels), manifest, model, steps, runs, warmup, batch, seed, threads, device, limit, power, typed()

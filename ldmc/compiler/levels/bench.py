@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldmc.compiler.levels.contestant import BenchRequest, Contestant
-from ldmc.compiler.levels.result import compare_rows, describe_model, gpu_name, packages, row
+from ldmc.compiler.levels.level import gpu_of
+from ldmc.compiler.levels.result import compare_rows, describe_model, packages, row
 from ldmc.errors import LdmcError
 from ldmc.runtime.meters import MeterProblem, Recorder, choose
 from ldmc.runtime.meters.watch import GpuMemory
@@ -59,7 +60,7 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
         power={"meter": meter.title if meter else None, "absent": why_no_meter, "idle_watts": idle_watts},
         levels=rows,
         packages=packages(),
-        gpu=gpu_name(request.device),
+        gpu=gpu_of(request.device),
     )
     return found
 

@@ -112,6 +112,25 @@ def default_device(levels: Sequence[Level]) -> str:
     return "cuda" if for_card and nvidia.compute_capability() is not None else "cpu"
 
 
+def gpu_of(device: str) -> str | None:
+    """The name of the GPU that PyTorch calls `device`, as the driver says it; None for the CPU.
+
+    Raises:
+        UsageError: `device` is neither cpu nor a GPU that is here.
+    """
+    kind, _, index = device.partition(":")
+    if device == "cpu":
+        return None
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise UsageError(f"--device is {device!r}", fix="give cpu, cuda, or cuda:1 for the second GPU")
+    found = nvidia.probe()
+    if int(index or 0) >= len(found["devices"]):
+        count = len(found["devices"])
+        why = found["error"] or f"this machine has {count} NVIDIA GPU{'' if count == 1 else 's'}"
+        raise UsageError(f"--device is {device}, and no such GPU answers: {why}", fix="leave it out, or give cpu")
+    return str(found["devices"][int(index or 0)]["name"])
+
+
 def _identity(manifest: Manifest) -> tuple[Any, ...]:
     weights = manifest.data["source"]["weights"]
     hashes = tuple(file["sha256"] for file in weights["files"])

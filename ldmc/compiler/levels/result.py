@@ -92,12 +92,3 @@ def packages() -> dict[str, str]:
     machine = this_machine()
     found = {name: machine.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
-
-
-def gpu_name(device: str) -> str | None:
-    """The name of PyTorch's device, where it is a GPU."""
-    if not device.startswith("cuda"):
-        return None
-    import torch
-
-    return str(torch.cuda.get_device_name(device))

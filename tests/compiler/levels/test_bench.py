@@ -19,9 +19,10 @@ from ldmc.compiler.levels import bench as bench_module
 from ldmc.compiler.levels import contestant as contestant_module
 from ldmc.compiler.levels.bench import bench
 from ldmc.compiler.levels.contestant import BenchRequest
-from ldmc.compiler.levels.level import levels_of
+from ldmc.compiler.levels.level import gpu_of, levels_of
 from ldmc.compiler.levels.process import LevelFailed, LevelStopped
 from ldmc.runtime.result import KIND
+from ldmc.targets import nvidia
 from tests.conftest import build_bundle
 
 ALL = ["eager", "eager-fp16", "jit", "jit-fp16", "onnxruntime", "tiny.cpu.ldmc"]
@@ -261,12 +262,15 @@ def test_an_original_that_is_gone_is_said(ldmc: Any, tiny_model: Path, tmp_path:
         (("--runs", 0), "--runs is 0, expected an integer from 1"),
         (("--limit", 0), "--limit is 0 s"),
         (("--threads", 0), "--threads is 0"),
+        (("--device", "cuda"), "--device is cuda, and no such GPU answers"),
+        (("--device", "tpu"), "--device is 'tpu'"),
         (("-o", "/nowhere/result.json"), "/nowhere/result.json cannot be written"),
     ],
 )
 def test_wrong_use_is_told_before_anything_runs(
-    ldmc: Any, tiny_bundle: Path, options: tuple[object, ...], words: str
+    ldmc: Any, tiny_bundle: Path, options: tuple[object, ...], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(nvidia, "probe", lambda: {"version": "", "devices": [], "error": ""})
     done = ldmc("bench", tiny_bundle, *options)
     assert done.code == 2
     assert words in done.err
@@ -281,3 +285,9 @@ def test_bundles_of_two_models_are_not_compared(ldmc: Any, tiny_bundle: Path, tm
     assert done.code == 2 and "pictures cannot be compared" in done.err
     same = ldmc("bench", tiny_bundle, tiny_bundle)
     assert same.code == 2 and "two bundles are called tiny.cpu.ldmc" in same.err
+
+
+def test_a_card_is_called_by_the_drivers_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [{"name": "NVIDIA A", "compute_capability": "8.6"}, {"name": "NVIDIA B", "compute_capability": "9.0"}]
+    monkeypatch.setattr(nvidia, "probe", lambda: {"version": "12.6", "devices": cards, "error": ""})
+    assert [gpu_of(device) for device in ("cpu", "cuda", "cuda:1")] == [None, "NVIDIA A", "NVIDIA B"]
