@@ -1,11 +1,11 @@
 """A result of `ldmc verify` as the page shows it: agreement with PyTorch by component, by stage and by block.
 
-stages  unet 03-fold  69.1 dB, 0.2 dB lost       blocks  mid_block.attentions.0  local 31.2 dB  <- departs here
+stages  unet 03-fold  69.1 dB, changed by -77.2 dB    blocks  mid_block.attentions.0  by itself 31.2 dB  <- departs
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,8 @@ class CheckView:
     missing: tuple[tuple[str, str], ...]
 
 
-def check_view(given: Given, index: int) -> CheckView:
-    """Turn a result of verify into what is shown."""
+def check_view(given: Given, index: int, known: Set[str] = frozenset()) -> CheckView:
+    """Turn a result of verify into what is shown. known: which of `stages` and `blocks` some result on the page has."""
     data, ident = given.data, f"check{index}"
     components, stages, blocks = data.get("components") or {}, data.get("stages") or [], data.get("blocks") or []
     cards, tables, missing = [], [], []
@@ -47,14 +47,14 @@ def check_view(given: Given, index: int) -> CheckView:
             _stage_card(name, rows, f"{ident}-stages-{i}") for i, (name, rows) in enumerate(_by_component(stages))
         ]
         tables.append(_stage_table(stages, f"{ident}-stage-table"))
-    else:
+    elif "stages" not in known:
         missing.append(("how much error each pass added", "ldmc verify BUNDLE --by-stage --json > verify.json"))
     if blocks:
         cards += [
             _block_card(name, rows, f"{ident}-blocks-{i}") for i, (name, rows) in enumerate(_by_component(blocks))
         ]
         tables.append(_block_table(blocks, f"{ident}-block-table"))
-    else:
+    elif "blocks" not in known:
         missing.append(("where in the network error arises", "ldmc verify BUNDLE --by-block --json > verify.json"))
     return CheckView(ident, given.label, data.get("ok"), _verdict(data), tuple(cards), tuple(tables), tuple(missing))
 
@@ -81,15 +81,13 @@ def _why(row: Json) -> str:
     return str(row.get("why") or _NOT_GIVEN)
 
 
-def _row(label: str, row: Json, note: str = "") -> Row:
-    """A bar of SNR; where both sides are equal it is as long as the longest."""
+def _row(label: str, row: Json) -> Row:
+    """A bar of SNR; where both sides are equal it is as long as the longest, where it is too low it stands out."""
     value = row.get("snr_db")
     if value is None:
         return Row(label, why=_why(row))
-    colour = "bad" if row.get("ok") is False else "c3"
-    return Row(
-        label, (Segment(max(float(value), 0.0), colour, f"{label}: {decibels(value)}"),), decibels(value) + note
-    )
+    colour = "bad" if value < row.get("needed_db", -IDENTICAL_DB) else "c3"
+    return Row(label, (Segment(max(float(value), 0.0), colour, f"{label}: {decibels(value)}"),), decibels(value))
 
 
 def _capped(rows: list[Row]) -> list[Row]:
@@ -111,16 +109,12 @@ def _component_card(components: Json, ident: str) -> Card:
 
 def _stage_card(component: str, rows: list[Json], ident: str) -> Card:
     title = f"{component}: signal over error after each stage"
-    drawn = []
-    for row in rows:
-        added = row.get("added_db")
-        note = f"  −{added:.1f}" if added and row.get("snr_db") is not None and added > 0 else ""
-        drawn.append(_row(str(row.get("pass") or row.get("stage")), row, note))
-    return Card(title, bars(ident, title, _capped(drawn), "dB"), "Behind the figure: dB lost at that stage.")
+    drawn = [_row(str(row.get("pass") or row.get("stage")), row) for row in rows]
+    return Card(title, bars(ident, title, _capped(drawn), "dB"), "Against PyTorch in fp32, on latents of its own loop.")
 
 
 def _block_card(component: str, rows: list[Json], ident: str) -> Card:
-    """Both lines over the blocks, and the block that adds most."""
+    """Both lines over the blocks, and the first that departs; where none does, the one with the most error."""
     title = f"{component}: signal over error, block by block"
     cap = max((row[key] for row in rows for key in _DB if _finite(row.get(key))), default=100.0)
     series = [
@@ -133,12 +127,12 @@ def _block_card(component: str, rows: list[Json], ident: str) -> Card:
     series = [one for one in series if len(one.points) >= _FEW]
     if not series:
         return Card(title, why=_why(rows[0]))
-    worst = _worst(rows)
-    callout = None
-    if worst is not None:
-        index, value, block = worst
+    callout, caption = None, ""
+    if (shown := _shown(rows)) is not None:
+        index, value, block, departs = shown
         callout = Callout(Point(index, min(value, cap), ""), block)
-    caption = f"Departs most at {worst[2]}: {decibels(worst[1])} by itself." if worst else ""
+        what = "First to depart" if departs else "No block departs; most error"
+        caption = f"{what}: {block}, {decibels(value)} by itself."
     legend = tuple((one.colour, one.label) for one in series)
     return Card(title, lines(ident, title, series, "dB", "blocks, in running order", callout), caption, legend)
 
@@ -155,21 +149,25 @@ def _points(rows: list[Json], key: str, cap: float) -> tuple[Point, ...]:
     )
 
 
-def _worst(rows: list[Json]) -> tuple[int, float, str] | None:
-    """Number, local SNR and name of the block with the least of it."""
+def _shown(rows: list[Json]) -> tuple[int, float, str, bool] | None:
+    """Number, SNR by itself and name of the first block that departs, or else of the one with the least, and which."""
     known = [
-        (i, float(row["local_snr_db"]), str(row.get("block")))
+        (i, float(row["local_snr_db"]), str(row.get("block")), bool(row.get("departs")))
         for i, row in enumerate(rows, 1)
         if row.get("local_snr_db") is not None
     ]
-    return min(known, key=lambda one: one[1], default=None)
+    departing = [one for one in known if one[3]]
+    return departing[0] if departing else min(known, key=lambda one: one[1], default=None)
 
 
 def _cell(row: Json, key: str, notes: Notes) -> Cell:
     value = row.get(key)
     if value is None:
-        return absent(notes, _why(row))
-    return figure(decibels(value) if key.endswith("_db") and key != "added_db" else number(value), float(value))
+        level = key == "local_snr_db" and row.get("is_level")
+        return absent(notes, "it is made of the blocks below it" if level else _why(row))
+    if key == "added_db" and value <= -IDENTICAL_DB:
+        return figure("nothing", float(value))
+    return figure(decibels(value) if key.endswith("_db") else number(value), float(value))
 
 
 def _component_table(components: Json, ident: str) -> Table:
@@ -188,14 +186,14 @@ def _stage_table(stages: list[Json], ident: str) -> Table:
         (
             text(row["component"]),
             text(row.get("stage", "")),
-            text(row.get("pass", "")),
+            text(row.get("pass") or ""),
             *(_cell(row, key, notes) for key in ("snr_db", "added_db", "max_abs_error")),
         )
         for row in stages
     )
     columns = (
         Column("Component", numeric=False), Column("Stage", numeric=False), Column("Pass", numeric=False),
-        Column("Signal over error"), Column("Lost here", "dB"), Column("Largest error"),
+        Column("Signal over error"), Column("Changed here, over signal"), Column("Largest error"),
     )  # fmt: skip
     return Table(ident, "Agreement with PyTorch after every stage", columns, rows, tuple(notes.said))
 

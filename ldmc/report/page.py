@@ -60,7 +60,8 @@ def render(inputs: Inputs) -> str:
 def _views(inputs: Inputs) -> dict[str, Any]:
     bundles = [bundle_view(bundle, index) for index, bundle in enumerate(inputs.bundles)]
     results = [result_view(result, index) for index, result in enumerate(inputs.results)]
-    checks = [check_view(check, index) for index, check in enumerate(inputs.checks)]
+    known = {key for check in inputs.checks for key in ("stages", "blocks") if check.data.get(key)}
+    checks = [check_view(check, index, known) for index, check in enumerate(inputs.checks)]
     return {"title": _title(inputs, bundles, results), "bundles": bundles, "results": results, "checks": checks}
 
 

@@ -80,6 +80,7 @@ class BlockResult:
         return {
             "component": self.component,
             "block": self.block,
+            "is_level": self.is_level,
             "snr_db": bounded(self.snr_db),
             "local_snr_db": bounded(self.local_snr_db),
             "needed_db": self.needed_db,

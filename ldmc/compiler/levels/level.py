@@ -41,13 +41,6 @@ class Level:
     bundle: Path | None = None
     manifest: Manifest | None = None
 
-    @property
-    def half(self) -> bool:
-        """Whether it computes in fp16."""
-        if self.manifest is None:
-            return self.name.endswith("-fp16")
-        return bool(self.manifest.components["unet"].inputs[0].dtype == "float16")
-
     def describe(self) -> dict[str, Any]:
         """What a result says of it before anything is measured."""
         if self.manifest is None or self.bundle is None:
