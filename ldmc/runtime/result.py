@@ -15,6 +15,8 @@ from . import memory
 KIND = "ldmc-bench"
 SCHEMA_VERSION = 1
 GETPROP_SECONDS = 5.0
+# What runs a form.
+ENGINES = {"onnx": "onnxruntime", "torchscript": "torch", "aoti": "torch", "engine": "tensorrt"}
 
 
 def document(command, settings, model, power, levels, packages, gpu=None, root="/", find=shutil.which):
@@ -33,6 +35,29 @@ def document(command, settings, model, power, levels, packages, gpu=None, root="
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": command, "device": device_title(machine), "machine": machine, "packages": packages,
         "model": model, "settings": settings, "power": power, "levels": levels,
+    }
+
+
+def describe_bundle(manifest):
+    """The bundle's part of a level: dict of kind, bundle, target, engine (of all its parts), pipeline."""
+    forms = {part.form for component in manifest.components.values() for part in component.parts}
+    return {
+        "kind": "bundle", "bundle": os.path.basename(manifest.root), "target": manifest.target,
+        "engine": " and ".join(sorted(ENGINES.get(form, form) for form in forms)),
+        "pipeline": manifest.data.get("pipeline"),
+    }
+
+
+def describe_model(manifest):
+    """The section `model`: dict of name, weights (a phrase), parameters (None where the manifest does not say)."""
+    weights = (manifest.data.get("source") or {}).get("weights") or {}
+    files = len(weights.get("files") or [])
+    counts = [(entry.get("stats") or {}).get("params") for entry in manifest.data["components"].values()]
+    return {
+        "name": manifest.name,
+        "weights": "random, seed %s" % weights.get("seed") if manifest.placeholder_weights
+        else "%d file%s" % (files, "" if files == 1 else "s"),
+        "parameters": None if None in counts else sum(counts),
     }
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from ldmc.compiler.levels.contestant import BenchRequest, Contestant
 from ldmc.compiler.levels.level import gpu_of
-from ldmc.compiler.levels.result import compare_rows, describe_model, packages, row
+from ldmc.compiler.levels.result import compare_rows, packages, row
 from ldmc.errors import LdmcError
 from ldmc.runtime.meters import MeterProblem, Recorder, choose
 from ldmc.runtime.meters.watch import GpuMemory
-from ldmc.runtime.result import document
+from ldmc.runtime.result import describe_model, document
 
 if TYPE_CHECKING:
     from ldmc.compiler.driver import Progress
@@ -56,7 +56,7 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
     found: dict[str, Any] = document(
         command=request.command,
         settings=request.settings(),
-        model=describe_model(request),
+        model=describe_model(request.manifest),
         power={"meter": meter.title if meter else None, "absent": why_no_meter, "idle_watts": idle_watts},
         levels=rows,
         packages=packages(),

@@ -19,6 +19,7 @@ from typing import Any
 from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.errors import UsageError
 from ldmc.runtime.manifest import Manifest, check_files
+from ldmc.runtime.result import describe_bundle
 from ldmc.targets import nvidia
 
 BASELINES = {
@@ -28,8 +29,6 @@ BASELINES = {
     "jit-fp16": "TorchScript, fp16",
     "onnxruntime": "ONNX Runtime, fp32",
 }
-# What runs a form.
-_ENGINES = {"onnx": "onnxruntime", "torchscript": "torch", "aoti": "torch", "engine": "tensorrt"}
 
 
 @dataclass(frozen=True)
@@ -43,15 +42,11 @@ class Level:
 
     def describe(self) -> dict[str, Any]:
         """What a result says of it before anything is measured."""
-        if self.manifest is None or self.bundle is None:
+        if self.manifest is None:
             engine = "onnxruntime" if self.name == "onnxruntime" else "torch"
             return {"name": self.name, "title": self.title, "kind": "baseline", "bundle": None, "target": None,
                     "engine": engine, "pipeline": None}
-        data = self.manifest.data
-        forms = {part.form for entry in self.manifest.components.values() for part in entry.parts}
-        return {"name": self.name, "title": self.title, "kind": "bundle", "bundle": self.bundle.name,
-                "target": self.manifest.target, "engine": " and ".join(sorted(_ENGINES[form] for form in forms)),
-                "pipeline": dict(data["pipeline"])}
+        return {"name": self.name, "title": self.title, **describe_bundle(self.manifest)}
 
 
 def parse_baselines(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from ldmc.runtime.level import level_record
 from ldmc.runtime.png import encode_png
 
 if TYPE_CHECKING:
-    from ldmc.compiler.levels.contestant import BenchRequest, Contestant
+    from ldmc.compiler.levels.contestant import Contestant
     from ldmc.runtime.meters import Recorder
 
 NOTHING_KEPT = "nothing is kept from one load to the next"
@@ -77,14 +77,6 @@ def compare_rows(rows: list[dict[str, Any]], pictures: Mapping[str, Path]) -> No
         for name, value in found.items():
             if value is not None:
                 del row["absent"][name]
-
-
-def describe_model(request: BenchRequest) -> dict[str, Any]:
-    """Which model all levels ran."""
-    weights = request.manifest.data["source"]["weights"]
-    stats = [entry["stats"]["params"] for entry in request.manifest.data["components"].values()]
-    phrase = f"{len(weights['files'])} files" if weights["seed"] is None else f"random, seed {weights['seed']}"
-    return {"name": request.manifest.data["name"], "weights": phrase, "parameters": sum(stats)}
 
 
 def packages() -> dict[str, str]:

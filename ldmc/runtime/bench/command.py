@@ -20,7 +20,8 @@ from .flow import Bench, Options
 
 INTERRUPTED = 130
 MEMORY_WORDS = {
-    "peak_gpu_bytes": "peak of the card's memory", "peak_pss_bytes": "peak, its share of pages",
+    "peak_cgroup_bytes": "peak of its memory group, ever", "peak_gpu_bytes": "peak of the card's memory",
+    "peak_pss_bytes": "peak, its share of pages",
     "peak_rss_bytes": "peak, resident", "peak_system_bytes": "peak rise of the machine's memory in use",
     "private_bytes_after_load": "private after load",
 }

@@ -13,9 +13,8 @@ from ..measure import Drawings
 from ..meters import MeterProblem, Recorder, choose
 from ..meters.watch import GpuMemory, Watch
 from ..png import encode_png
-from ..result import document
+from ..result import describe_bundle, describe_model, document
 
-ENGINES = {"onnx": "onnxruntime", "engine": "tensorrt", "torchscript": "torch"}
 AGAINST_BASELINE = ("speedup", "psnr_db")
 NO_BASELINE = "no baseline was drawn on this device"
 
@@ -132,17 +131,17 @@ class Bench(object):
             "private_bytes_after_load": drawings.private_bytes, "peak_gpu_bytes": watch.peak_gpu_bytes,
         }
         name = os.path.basename(manifest.root)
-        forms = {part.form for component in manifest.components.values() for part in component.parts}
         image = drawings.image if self._options.batch == 1 else drawings.image[0]
         level = level_record(drawings.timings, self._options.warmup, readings, recorder, self._idle_watts, absent)
         level["absent"].update(dict.fromkeys(AGAINST_BASELINE, NO_BASELINE))
         if watch.peak_system_bytes is None:
             level["absent"]["peak_system_bytes"] = watch.why["peak_system_bytes"]
-        level.update(dict.fromkeys(AGAINST_BASELINE))
+        level.update(dict.fromkeys(AGAINST_BASELINE), peak_cgroup_bytes=memory.cgroup_peak_bytes())
+        if level["peak_cgroup_bytes"] is None:
+            level["absent"]["peak_cgroup_bytes"] = "this system does not say (memory.peak of the process's group)"
+        level.update(describe_bundle(manifest))
         level.update(
-            name=name, title=name, kind="bundle", bundle=name, target=manifest.target,
-            engine=" + ".join(sorted(ENGINES.get(form, form) for form in forms)),
-            pipeline=manifest.data.get("pipeline"), status="stopped" if stopped else "measured", why=stopped or None,
+            name=name, title=name, status="stopped" if stopped else "measured", why=stopped or None,
             prepare_seconds=self._prepare_seconds, load_seconds=drawings.load_seconds,
             peak_system_bytes=watch.peak_system_bytes, rail_watts=self._rails(recorder),
             identical=False, picture_png=base64.b64encode(encode_png(image)).decode("ascii"))
@@ -157,19 +156,11 @@ class Bench(object):
 
     def _result(self, command, gpu, power, level):
         manifest, options = self._manifest, self._options
-        weights = (manifest.data.get("source") or {}).get("weights") or {}
-        files = weights.get("files") or []
-        count = [(entry.get("stats") or {}).get("params") for entry in manifest.data["components"].values()]
-        model = {
-            "name": manifest.name,
-            "weights": "random, seed %s" % weights.get("seed") if manifest.placeholder_weights
-            else "%d file%s" % (len(files), "" if len(files) == 1 else "s"),
-            "parameters": None if None in count else sum(count)}
         settings = {
             "steps": options.steps, "runs": options.runs, "warmup": options.warmup, "batch": options.batch,
             "threads": options.threads, "seed": options.seed, "torch_device": None}
-        return document(command, settings, model, power, [level], packages(manifest), gpu or None, options.root,
-                        options.find)
+        return document(command, settings, describe_model(manifest), power, [level], packages(manifest), gpu or None,
+                        options.root, options.find)
 
 
 def packages(manifest):

@@ -16,7 +16,9 @@ from tests.conftest import Outcome
 Run = Callable[..., Outcome]
 FAST = ("--steps", 2, "--timesteps", 2)
 STAGE_KEYS = {"component", "stage", "pass", "form", "snr_db", "needed_db", "added_db", "max_abs_error", "why"}
-BLOCK_KEYS = {"component", "block", "snr_db", "local_snr_db", "needed_db", "max_abs_error", "departs", "why"}
+BLOCK_KEYS = {
+    "component", "block", "is_level", "snr_db", "local_snr_db", "needed_db", "max_abs_error", "departs", "why",
+}
 
 
 def test_both_tables_at_eighty_columns_without_colour(
