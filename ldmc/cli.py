@@ -28,7 +28,7 @@ from ldmc.commands.report import report
 from ldmc.commands.run import run
 from ldmc.commands.targets import targets
 from ldmc.commands.verify import verify
-from ldmc.errors import BundleError, Interrupted, LdmcError, UsageError, VerificationError
+from ldmc.errors import BundleError, Interrupted, LdmcError, StopSignal, UsageError, VerificationError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,14 +46,6 @@ def cli(debug: bool) -> None:
 
 for _command in (build, plan, run, bench, compare, verify, report, inspect, diff, passes, targets, doctor):
     cli.add_command(_command)
-
-
-class _Stop(BaseException):
-    """SIGINT or SIGTERM came.
-
-    Not KeyboardInterrupt: once one of those has passed through exec() of a string, as torch's tracing does, CPython
-    ends the process by signal, whatever exit code it is given (see `unhandled_keyboard_interrupt` in its runtime).
-    """
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -76,13 +68,13 @@ def _stoppable() -> Iterator[None]:
 
 
 def _stop(_signal: int, _frame: object) -> None:
-    raise _Stop
+    raise StopSignal
 
 
 def _run(arguments: list[str], *, as_json: bool, debug: bool) -> None:
     try:
         cli.main(args=arguments, prog_name="ldmc", standalone_mode=False, obj=arguments)
-    except (_Stop, KeyboardInterrupt, click.Abort):
+    except (StopSignal, KeyboardInterrupt, click.Abort):
         _fail(Interrupted("interrupted; nothing was left half-written"), as_json)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "ldmc"

@@ -23,19 +23,21 @@ class LdmcError(Exception):
     Args:
         message: what went wrong, where, and the numbers.
         fix: what the user can do about it; empty where nothing sensible can be said.
+        result: what was found all the same, as the command would have printed it; part of the error object.
     """
 
     exit_code = 1
     code = "failed"
 
-    def __init__(self, message: str, *, fix: str = "") -> None:
+    def __init__(self, message: str, *, fix: str = "", result: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.fix = fix
+        self.result = result or {}
 
     def to_json(self) -> dict[str, Any]:
-        """The documented error object: `{error: {code, message, fix}}`."""
-        return {"error": {"code": self.code, "message": self.message, "fix": self.fix}}
+        """The documented error object: `{error: {code, message, fix}}`, and the result's keys."""
+        return {**self.result, "error": {"code": self.code, "message": self.message, "fix": self.fix}}
 
 
 class UsageError(LdmcError):
@@ -88,21 +90,10 @@ class BudgetError(LdmcError):
 
 
 class VerificationError(LdmcError):
-    """Outputs, hashes or sizes are not what they must be.
-
-    Args:
-        result: the figures that were found, as the command would have printed them; part of the error object.
-    """
+    """Outputs, hashes or sizes are not what they must be."""
 
     exit_code = 5
     code = "verification"
-
-    def __init__(self, message: str, *, fix: str = "", result: dict[str, Any] | None = None) -> None:
-        super().__init__(message, fix=fix)
-        self.result = result or {}
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self.result, **super().to_json()}
 
 
 class Interrupted(LdmcError):
@@ -110,3 +101,11 @@ class Interrupted(LdmcError):
 
     exit_code = 130
     code = "interrupted"
+
+
+class StopSignal(BaseException):
+    """SIGINT or SIGTERM came: it unwinds the work, and nothing that handles errors may swallow it.
+
+    Not KeyboardInterrupt: once one of those has passed through exec() of a string, as torch's tracing does, CPython
+    ends the process by signal, whatever exit code it is given (see `unhandled_keyboard_interrupt` in its runtime).
+    """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ from ldmc.commands.common import (
     write_report_beside,
     write_text,
 )
-from ldmc.errors import UsageError
+from ldmc.errors import Interrupted, LdmcError, UsageError
 
 
 @click.command()
@@ -99,6 +100,7 @@ def bench(
         tuple(levels), manifest, model, steps, runs, warmup, batch, seed, threads, device, limit, power, typed()
     )
     result = bench(request, RichProgress(terminal))
+    failure = _failure(result, output)
     print_bench(result, terminal)
     write_text(output, json.dumps(result, indent=1) + "\n")
     if csv_file is not None:
@@ -108,4 +110,18 @@ def bench(
     terminal.print(f"result: {output}", highlight=False, markup=False, soft_wrap=True)
     if not no_report:
         write_report_beside([result, *bundles], output.with_suffix(".html"), terminal)
+    if failure is not None:
+        raise failure
     emit(result, as_json)
+
+
+def _failure(result: dict[str, Any], output: Path) -> LdmcError | None:
+    """What is wrong with a result that is all the same worth keeping: it was interrupted, or a bundle cannot be run."""
+    if result["interrupted"]:
+        message = f"interrupted {result['interrupted']}; what was measured before is kept in {output}"
+        return Interrupted(message, result=result)
+    bad = [level for level in result["levels"] if level["kind"] == "bundle" and level["status"] == "failed"]
+    if bad:
+        said = "; ".join(f"{level['name']}: {level['why']}" for level in bad)
+        return LdmcError(f"a bundle could not be measured: {said}", fix="see `ldmc verify BUNDLE`", result=result)
+    return None

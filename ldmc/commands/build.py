@@ -88,7 +88,7 @@ def build(
 
         reports.append(verify_bundle(folder, model=model, cache=False))
         print_verify(reports[-1], terminal)
-        require(reports[-1])
+        require(reports[-1], reports[-1].to_json())
 
     result = run_build(request, RichProgress(terminal), approve if verify else None)
     answer = result.to_json()

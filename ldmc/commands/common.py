@@ -46,10 +46,10 @@ def warn(remarks: list[str], to: Console) -> None:
         to.print(f"[yellow]warning:[/] {escape(remark)}")
 
 
-def require(report: VerifyReport | FidelityReport) -> None:
-    """Turn a failed verification into an error that carries its figures."""
+def require(report: VerifyReport | FidelityReport, found: dict[str, Any]) -> None:
+    """Turn a failed verification into an error that carries what was `found`."""
     if not report.ok:
-        raise VerificationError(report.complaint(), fix=report.fix(), result=report.to_json())
+        raise VerificationError(report.complaint(), fix=report.fix(), result=found)
 
 
 def typed() -> str:
@@ -63,12 +63,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UsageError: it cannot be written there.
     """
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    from ldmc.runtime.files import write_whole
+
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        write_whole(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise UsageError(f"{path} cannot be written: {error.strerror}", fix="name another file") from error
 
 

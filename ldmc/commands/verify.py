@@ -12,6 +12,8 @@ from ldmc.errors import UsageError
 
 if TYPE_CHECKING:
     from ldmc.compiler.fidelity.examine import Examination
+    from ldmc.compiler.fidelity.results import FidelityReport
+    from ldmc.compiler.verify import VerifyReport
 
 
 @click.command()
@@ -96,7 +98,7 @@ def _check_hashes(bundle: Path, as_json: bool) -> None:
     console(as_json).print(
         f"{len(manifest.files)} files have the size and SHA-256 of the manifest", highlight=False
     )
-    emit({"ok": True, "files": len(manifest.files)}, as_json)
+    emit({"bundle": bundle.resolve().name, "ok": True, "files": len(manifest.files)}, as_json)
 
 
 def _verify(bundle: Path, model: str | None, steps: int, as_json: bool) -> None:
@@ -107,8 +109,7 @@ def _verify(bundle: Path, model: str | None, steps: int, as_json: bool) -> None:
     with RichProgress(terminal).stage("verify against PyTorch", None):
         report = verify_bundle(bundle, model=model, steps=steps)
     print_verify(report, terminal)
-    require(report)
-    emit(report.to_json(), as_json)
+    _answer(bundle, report, as_json)
 
 
 def _examine(bundle: Path, asked: Examination, as_json: bool) -> None:
@@ -119,5 +120,10 @@ def _examine(bundle: Path, asked: Examination, as_json: bool) -> None:
     terminal = console(as_json)
     report = examine(bundle, asked, RichProgress(terminal))
     print_fidelity(report, terminal)
-    require(report)
-    emit(report.to_json(), as_json)
+    _answer(bundle, report, as_json)
+
+
+def _answer(bundle: Path, report: VerifyReport | FidelityReport, as_json: bool) -> None:
+    found = {"bundle": bundle.resolve().name, **report.to_json()}
+    require(report, found)
+    emit(found, as_json)

@@ -56,7 +56,8 @@ def check_view(given: Given, index: int, known: Set[str] = frozenset()) -> Check
         tables.append(_block_table(blocks, f"{ident}-block-table"))
     elif "blocks" not in known:
         missing.append(("where in the network error arises", "ldmc verify BUNDLE --by-block --json > verify.json"))
-    return CheckView(ident, given.label, data.get("ok"), _verdict(data), tuple(cards), tuple(tables), tuple(missing))
+    label = str(data.get("bundle") or given.label)
+    return CheckView(ident, label, data.get("ok"), _verdict(data), tuple(cards), tuple(tables), tuple(missing))
 
 
 def _verdict(data: Json) -> str:

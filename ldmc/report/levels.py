@@ -146,6 +146,8 @@ def _setup(data: Json) -> list[tuple[str, str]]:
     rows = [("measured at", data.get("measured_at") or "not given"), ("device", data.get("device") or "not given")]
     for group in (data["machine"], {f"model {key}": value for key, value in model.items()}, data["settings"]):
         rows += [(key.removesuffix("_bytes").replace("_", " "), _plain(key, value)) for key, value in group.items()]
+    if data.get("interrupted"):
+        rows.append(("interrupted", data["interrupted"]))
     rows.append(("power meter", power.get("meter") or f"none: {power.get('absent') or NOT_GIVEN}"))
     return [(str(a), str(b)) for a, b in rows]
 

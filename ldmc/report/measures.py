@@ -29,6 +29,8 @@ class Measure:
         """The number, or None."""
         holder = (level.get(self.of) or {}) if self.of else level
         found = holder.get(self.key)
+        if isinstance(found, list):  # several drawings: what they took together
+            found = sum(found) if found else None
         return None if found is None else float(found)
 
     def why(self, level: Json) -> str:
@@ -57,6 +59,8 @@ MEASURES = (
     Measure("Net", "J", "energy_net_joules", number, long="Energy above idle"),
     Measure("Load", "s", "load_seconds", number),
     Measure("First", "s", "first_seconds", number, long="First call"),
+    Measure("Warm-up", "s", "warmup_seconds", number),
+    Measure("Prepare", "s", "prepare_seconds", number, long="Preparing, once on a machine"),
 )
 
 

@@ -1,6 +1,6 @@
 """The page: the template filled in, and the file written whole or not at all.
 
-[bundle, result, check]   --views-->   report.html (Jinja2, autoescape)   --os.replace-->   report.html on disk
+[bundle, result, check]   --views-->   report.html (Jinja2, autoescape)   --rename-->   report.html on disk
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from typing import Any
 import ldmc
 from ldmc.errors import LdmcError, UsageError
 from ldmc.report.bundle import BundleView, bundle_view
-from ldmc.report.fidelity import check_view
+from ldmc.report.fidelity import CheckView, check_view
 from ldmc.report.inputs import Inputs, Json, read_inputs
 from ldmc.report.levels import ResultView, result_view
+from ldmc.runtime.files import write_whole
 
 _TEMPLATE, _SCRIPT, _STYLE = "report.html", "report.js", "report.css"
 
@@ -62,14 +62,16 @@ def _views(inputs: Inputs) -> dict[str, Any]:
     results = [result_view(result, index) for index, result in enumerate(inputs.results)]
     known = {key for check in inputs.checks for key in ("stages", "blocks") if check.data.get(key)}
     checks = [check_view(check, index, known) for index, check in enumerate(inputs.checks)]
-    return {"title": _title(inputs, bundles, results), "bundles": bundles, "results": results, "checks": checks}
+    return {"title": _title(inputs, bundles, results, checks), "bundles": bundles, "results": results, "checks": checks}
 
 
-def _title(inputs: Inputs, bundles: list[BundleView], results: list[ResultView]) -> str:
+def _title(
+    inputs: Inputs, bundles: list[BundleView], results: list[ResultView], checks: list[CheckView]
+) -> str:
     """What the one bundle or result is; of several, the models that they are of."""
     views: list[BundleView | ResultView] = [*bundles, *results]
     if not views:
-        return f"Verification {inputs.checks[0].label}"
+        return f"Verification of {checks[0].label}"
     names = dict.fromkeys([b.manifest.name for b in inputs.bundles] + [result.model for result in results])
     return views[0].title if len(views) == 1 else ", ".join(names)
 
@@ -86,10 +88,8 @@ def _sha256(script: str) -> str:
 
 
 def _write(output: Path, content: bytes) -> None:
-    part = output.with_name(f".{output.name}.part-{os.getpid()}")
     try:
-        part.write_bytes(content)
-        os.replace(part, output)
+        write_whole(output, content)
     except OSError as error:
         fix = (
             "free some space"
@@ -97,5 +97,3 @@ def _write(output: Path, content: bytes) -> None:
             else "give a file in a folder that exists and can be written"
         )
         raise LdmcError(f"the report {output} cannot be written: {error.strerror or error}", fix=fix) from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ def level_record(timings, warmup=0, memory=None, recorder=None, idle_watts=None,
     for name in MEMORY:
         record[name] = (memory or {}).get(name)
     record.update(_power(measured, recorder, idle_watts, reasons))
-    record["absent"] = {}
+    record["absent"] = {} if record["warmup_seconds"] else {"warmup_seconds": "there was none"}
     for name in sorted(record):
         if record[name] is None:
             why = "there was no drawing" if name in PHASES + ("first_seconds",) else UNSAID

@@ -1,13 +1,12 @@
 """Pictures out: PNG files and grids, with the standard library alone (https://www.w3.org/TR/png/)."""
 
-import io
-import os
 import struct
 import zlib
 
 import numpy as np
 
 from .errors import BundleProblem, InputProblem
+from .files import write_whole
 
 
 def encode_png(image):
@@ -26,15 +25,9 @@ def encode_png(image):
 def write_png(path, image):
     """Writes a picture (uint8, H x W x 3) to `path`: whole or not at all. Raises BundleProblem, InputProblem."""
     content = encode_png(image)
-    path = str(path)
-    part = "%s.part-%d" % (path, os.getpid())
     try:
-        with io.open(part, "wb") as stream:
-            stream.write(content)
-        os.replace(part, path)
+        write_whole(path, content)
     except OSError as problem:
-        if os.path.exists(part):
-            os.remove(part)
         message = "cannot write the picture %s: %s" % (path, problem.strerror or problem)
         raise BundleProblem(message, "give a path in a folder that exists and can be written")
 

@@ -19,7 +19,8 @@ GETPROP_SECONDS = 5.0
 ENGINES = {"onnx": "onnxruntime", "torchscript": "torch", "aoti": "torch", "engine": "tensorrt"}
 
 
-def document(command, settings, model, power, levels, packages, gpu=None, root="/", find=shutil.which):
+def document(command, settings, model, power, levels, packages, gpu=None, interrupted=None, root="/",
+             find=shutil.which):
     """The whole result.
 
     Args:
@@ -27,6 +28,7 @@ def document(command, settings, model, power, levels, packages, gpu=None, root="
         model: dict of name, weights (a phrase), parameters. power: dict of meter (its title), absent (why there is
             none), idle_watts. levels: list of `level.level_record` and what the level is.
         packages: name -> version, of what computed. gpu: its name, where levels ran on one.
+        interrupted: how far it came where somebody stopped it ("after 2 of 5 drawings"), else None.
         root, find: see `this_machine`.
     """
     machine = this_machine(gpu, root, find)
@@ -34,7 +36,7 @@ def document(command, settings, model, power, levels, packages, gpu=None, root="
         "kind": KIND, "schema_version": SCHEMA_VERSION,
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": command, "device": device_title(machine), "machine": machine, "packages": packages,
-        "model": model, "settings": settings, "power": power, "levels": levels,
+        "model": model, "settings": settings, "power": power, "interrupted": interrupted or None, "levels": levels,
     }
 
 

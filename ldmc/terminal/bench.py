@@ -23,6 +23,8 @@ def print_bench(result: dict[str, Any], console: Console) -> None:
     filled = [column for column in COST if any(column.cell(level) != EMPTY for level in levels)]
     console.print(_table(runs, levels, DRAWING))
     console.print(_table(f"{result['device']}: what it costs", levels, filled))
+    if result["interrupted"]:
+        console.print(f"interrupted {result['interrupted']}", highlight=False)
     for note in notes(levels, (*DRAWING, *COST)):
         console.print(f"- {escape(note)}", highlight=False)
     if result["power"]["meter"]:

@@ -3,7 +3,7 @@
     prepare each  ->  open each  ->  idle  ->  warm up each  ->  A B C A B C ...  ->  memory of each  ->  result
 
 What drifts, such as the clock of a warm machine, hits all alike. A level that cannot be opened or takes too long says
-so in its row; the others go on.
+so in its row; the others go on. Where somebody interrupts the turns, the drawings before are the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ldmc.compiler.levels.contestant import BenchRequest, Contestant
 from ldmc.compiler.levels.level import gpu_of
 from ldmc.compiler.levels.result import compare_rows, packages, row
-from ldmc.errors import LdmcError
+from ldmc.errors import LdmcError, StopSignal
 from ldmc.runtime.meters import MeterProblem, Recorder, choose
 from ldmc.runtime.meters.watch import GpuMemory
 from ldmc.runtime.result import describe_model, document
@@ -32,7 +32,7 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
     """Measure every level of `request`. Returns the result, as README's "JSON" section has it.
 
     Raises:
-        LdmcError: no level could be measured.
+        LdmcError: no level could be measured. StopSignal, KeyboardInterrupt: none had been measured by then.
     """
     meter, why_no_meter = choose(request.power)
     with tempfile.TemporaryDirectory(prefix="ldmc-bench-") as name, ExitStack() as stack:
@@ -45,7 +45,7 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
             contestant.open(stack, progress)
         for contestant in contestants:
             contestant.warm_up(gpu, progress)
-        _take_turns(contestants, request, progress)
+        interrupted = _take_turns(contestants, request, progress)
         for contestant in contestants:
             contestant.ask_memory()
         rows = [row(each, request.warmup, recorder, idle_watts, unknown) for each in contestants]
@@ -61,6 +61,7 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
         levels=rows,
         packages=packages(),
         gpu=gpu_of(request.device),
+        interrupted=interrupted,
     )
     return found
 
@@ -88,13 +89,23 @@ def _gpu_memory(request: BenchRequest, stack: ExitStack) -> GpuMemory | None:
     return gpu
 
 
-def _take_turns(contestants: list[Contestant], request: BenchRequest, progress: Progress) -> None:
+def _take_turns(contestants: list[Contestant], request: BenchRequest, progress: Progress) -> str:
+    """Returns how far it came where it was interrupted; "" where it was not."""
     running = [contestant for contestant in contestants if contestant.is_running]
     if not running:
-        return
+        return ""
     names = ", ".join(contestant.level.name for contestant in running)
     total = request.runs * request.steps * len(running)
-    with progress.stage(f"{request.runs} runs in turn: {names}", total) as advance:
-        for _ in range(request.runs):
-            for contestant in running:
-                contestant.draw(advance)
+    try:
+        with progress.stage(f"{request.runs} runs in turn: {names}", total) as advance:
+            for _ in range(request.runs):
+                for contestant in running:
+                    contestant.draw(advance)
+    except (StopSignal, KeyboardInterrupt):
+        runs = [contestant.runs for contestant in running]
+        if not any(runs):
+            raise
+        for contestant in running:
+            contestant.leave("interrupted before its first measured drawing")
+        return f"after {min(runs)} of {request.runs} runs"
+    return ""

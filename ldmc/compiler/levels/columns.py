@@ -123,7 +123,10 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for level in result["levels"]:
         lines.append(f"| {level['name']} | " + " | ".join(column.cell(level) for column in columns) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes(result["levels"], columns))]) + "\n"
+    said = notes(result["levels"], columns)
+    if result["interrupted"]:
+        said.insert(0, f"interrupted {result['interrupted']}")
+    return "\n".join([*lines, "", *(f"- {note}" for note in said)]) + "\n"
 
 
 def paper_csv(result: dict[str, Any]) -> str:

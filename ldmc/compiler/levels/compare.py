@@ -133,4 +133,7 @@ def _remarks(results: Sequence[dict[str, Any]]) -> list[str]:
     models = dict.fromkeys(result["model"].get("name") for result in results)
     if len(models) > 1:
         remarks.append(f"the models differ: {', '.join(map(str, models))}")
+    for result in results:
+        if result.get("interrupted"):
+            remarks.append(f"{result['device']}: interrupted {result['interrupted']}")
     return remarks

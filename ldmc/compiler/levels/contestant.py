@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ldmc.compiler.levels.level import Level
 from ldmc.compiler.levels.process import LevelFailed, LevelProcess, LevelStopped
 from ldmc.compiler.levels.worker import Options
+from ldmc.runtime import memory
 from ldmc.runtime.manifest import Manifest
 from ldmc.runtime.meters.watch import GpuMemory, Watch
 
@@ -74,6 +75,11 @@ class Contestant:
         self._process: LevelProcess | None = None
 
     @property
+    def runs(self) -> int:
+        """How many measured drawings it has."""
+        return max(0, len(self.timings) - self._request.warmup)
+
+    @property
     def is_running(self) -> bool:
         """Whether it can be asked to draw."""
         return self._process is not None
@@ -127,6 +133,17 @@ class Contestant:
     def ask_memory(self) -> None:
         """What its process needed over all."""
         self.memory.update(self._ask("memory", {}) or {})
+
+    def leave(self, why: str) -> None:
+        """End it in the midst of a drawing; without a measured one before, it is out because of `why`."""
+        if self._process is None:
+            return
+        if self.runs:
+            self.memory["peak_rss_bytes"] = memory.peak_rss_bytes_of(self._process.pid)
+            self._process.kill()
+            self._process = None
+        else:
+            self._drop("stopped", why)
 
     def _prepare(self, options: Options, progress: Progress) -> None:
         """What is done once per machine and kept. In a process that then ends: it is not part of what is measured."""

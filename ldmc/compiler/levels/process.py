@@ -142,7 +142,7 @@ class LevelProcess:
         """Why the process is gone."""
         code = self._child.wait()
         if code == -9:
-            return "the system killed its process: it is out of memory"
+            return "the system killed its process: it is out of memory; measure fewer levels in one run"
         said = [line for line in self._log.read_text("utf-8", "replace").splitlines() if line.strip()]
         return f"its process ended with code {code}: {said[-1].strip()[:300] if said else 'it said nothing'}"
 

@@ -66,6 +66,8 @@ def check_result(data: Mapping[str, Any], label: str) -> None:
         raise wrong(label, "levels", levels, "a list with at least one level")
     if not isinstance(data.get("device"), str):
         raise wrong(label, "device", data.get("device"), "a string")
+    if not isinstance(data.get("interrupted"), (str, type(None))):
+        raise wrong(label, "interrupted", data["interrupted"], "a string or null")
     for key in ("model", "machine", "packages", "settings", "power"):
         if not isinstance(data.get(key), dict):
             raise wrong(label, key, data.get(key), "an object")

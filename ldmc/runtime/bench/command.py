@@ -5,7 +5,6 @@
 """
 
 import argparse
-import io
 import json
 import os
 import shlex
@@ -13,6 +12,7 @@ import shutil
 import sys
 
 from ..errors import BundleProblem, InputProblem
+from ..files import write_whole
 from ..manifest import read_manifest
 from ..measure import PHASES
 from ..speech import counter, say, tell
@@ -47,7 +47,7 @@ def main(arguments):
         sys.stdout.write(text)
     else:
         _show(result, wanted.output)
-    return INTERRUPTED if result["levels"][0]["status"] == "stopped" else 0
+    return INTERRUPTED if result["interrupted"] else 0
 
 
 def _parser():
@@ -72,22 +72,17 @@ def _parser():
 
 
 def _write(path, text):
-    part = "%s.part-%d" % (path, os.getpid())
     try:
-        with io.open(part, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(part, path)
+        write_whole(path, text)
     except OSError as problem:
-        if os.path.exists(part):
-            os.remove(part)
         raise BundleProblem("cannot write %s: %s" % (path, problem.strerror or problem), "give another path")
 
 
 def _show(result, output):
     level = result["levels"][0]
     tell("%s on %s" % (level["name"], result["device"]))
-    if level["why"]:
-        tell(level["why"])
+    if result["interrupted"]:
+        tell("interrupted %s" % result["interrupted"])
     tell("prepare  %.3f s, once on this device" % level["prepare_seconds"])
     tell("load     %.3f s" % level["load_seconds"])
     tell("first    %.3f s" % level["first_seconds"])

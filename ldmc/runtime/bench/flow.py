@@ -48,8 +48,8 @@ class Bench(object):
         self._remarks = []
 
     def run(self, command, on_run=None):
-        """Measures. Returns the result: see the package's docstring; one that was interrupted has the level's status
-        `stopped`. Raises: BundleProblem; KeyboardInterrupt before the first measured drawing."""
+        """Measures. Returns the result: see the package's docstring; where it was interrupted, of the drawings before.
+        Raises: BundleProblem; KeyboardInterrupt before the first measured drawing."""
         meter, why = choose(self._manifest.power, self._options.root, self._options.find)
         gpu, why_no_gpu = self._gpu_memory()
         recorder = Recorder(meter) if meter else None
@@ -62,11 +62,11 @@ class Bench(object):
                 why_no_idle = why
             self._prepare()
             watch = Watch(os.getpid(), gpu)
-            stopped = self._draw(watch, on_run)
-            level = self._level(recorder, watch, stopped, {
+            interrupted = self._draw(watch, on_run)
+            level = self._level(recorder, watch, {
                 "power_watts": why, "power_net_watts": why_no_idle, "peak_gpu_bytes": why_no_gpu})
             power = {"meter": meter.title if meter else None, "absent": why, "idle_watts": self._idle_watts}
-            return self._result(command, gpu.name if gpu else "", power, level)
+            return self._result(command, gpu.name if gpu else "", power, level, interrupted)
         finally:
             if recorder:
                 recorder.stop()
@@ -112,18 +112,18 @@ class Bench(object):
         memory.reset_peak()
 
     def _draw(self, watch, on_run):
-        """Returns why it was stopped; "" where it was not."""
+        """Returns how far it came where it was interrupted; "" where it was not."""
         with watch:
             try:
                 self._drawings.run(on_run)
             except KeyboardInterrupt:
-                done, of = len(self._drawings.timings), self._drawings.count
-                if done <= self._options.warmup:
+                done = len(self._drawings.timings) - self._options.warmup
+                if done < 1:
                     raise
-                return "interrupted after %d of %d drawings" % (done, of)
+                return "after %d of %d drawings" % (done, self._options.runs)
         return ""
 
-    def _level(self, recorder, watch, stopped, absent):
+    def _level(self, recorder, watch, absent):
         manifest, drawings = self._manifest, self._drawings
         absent = dict(watch.why, **{name: why for name, why in absent.items() if why})
         readings = {
@@ -141,7 +141,7 @@ class Bench(object):
             level["absent"]["peak_cgroup_bytes"] = "this system does not say (memory.peak of the process's group)"
         level.update(describe_bundle(manifest))
         level.update(
-            name=name, title=name, status="stopped" if stopped else "measured", why=stopped or None,
+            name=name, title=name, status="measured", why=None,
             prepare_seconds=self._prepare_seconds, load_seconds=drawings.load_seconds,
             peak_system_bytes=watch.peak_system_bytes, rail_watts=self._rails(recorder),
             identical=False, picture_png=base64.b64encode(encode_png(image)).decode("ascii"))
@@ -154,13 +154,13 @@ class Bench(object):
             return {}
         return recorder.rails(timings[0]["start_monotonic_seconds"], timings[-1]["end_monotonic_seconds"])
 
-    def _result(self, command, gpu, power, level):
+    def _result(self, command, gpu, power, level, interrupted):
         manifest, options = self._manifest, self._options
         settings = {
             "steps": options.steps, "runs": options.runs, "warmup": options.warmup, "batch": options.batch,
             "threads": options.threads, "seed": options.seed, "torch_device": None}
         return document(command, settings, describe_model(manifest), power, [level], packages(manifest), gpu or None,
-                        options.root, options.find)
+                        interrupted, options.root, options.find)
 
 
 def packages(manifest):

@@ -13,6 +13,7 @@ import json
 import os
 
 from . import process
+from ..files import drop_unfinished
 
 # In TensorRT's and CUDA's own words, lower case; a tactic that lacks workspace ends as the last one.
 MEMORY_WORDS = ("out of memory", "outofmemory", "bad_alloc", "insufficient memory", "could not be allocated",
@@ -40,6 +41,7 @@ def build(record, step, settings, on_tick):
     result = record.working_path("%s.result.json" % name)
     request = record.working_path("%s.request.json" % name)
     log = record.working_path("%s.log" % name)
+    drop_unfinished(record.folder)  # half an engine is as large as a whole one; the lock keeps others out
     for path in (engine, result):
         if os.path.exists(path):
             os.remove(path)
@@ -50,7 +52,10 @@ def build(record, step, settings, on_tick):
             "tactic_sources": settings.get("tactic_sources"), "timing_cache": record.working_path("timing.cache"),
             "sm": None, "weightless": False,
         }, indent=1, sort_keys=True))
-    ended = process.run(["%s.trt.worker" % process.package_name(), request], log, on_tick)
+    try:
+        ended = process.run(["%s.trt.worker" % process.package_name(), request], log, on_tick)
+    finally:
+        drop_unfinished(record.folder)
     return _judge(ended, result, engine, log)
 
 

@@ -6,6 +6,7 @@ import os
 
 from ..digest import sha256_of_file
 from ..errors import BundleProblem
+from ..files import flush, write_whole
 from ..manifest import MANIFEST_NAME, REBUILD
 
 FOLDER = ".finish"  # requests, logs, the timing cache and the lock; nothing the bundle needs
@@ -124,29 +125,8 @@ class Record(object):
 
     def save(self):
         """Writes the manifest: whole, or not at all."""
-        temporary = self.path + ".part"
-        with io.open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(self.data, indent=1, sort_keys=True) + "\n")
-        flush(temporary)
-        os.replace(temporary, self.path)
-        _flush_folder(self.root)
-
-
-def flush(path):
-    """Onto the disk: a board that loses its power must not keep a file of zeros."""
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _flush_folder(path):
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        write_whole(self.path, json.dumps(self.data, indent=1, sort_keys=True) + "\n")
+        flush(self.root)
 
 
 def check_steps(manifest):

@@ -11,6 +11,7 @@ import time
 
 from .. import memory
 from ..errors import BundleProblem
+from ..files import replacing
 from .api import Api
 from .log import logger
 
@@ -43,9 +44,12 @@ def build_engine(trt, request, figures):
         api.use_timing_cache(config, _content(cache))
     layers = network.num_layers
     memory.give_back_freed()  # what parsing left: on a Nano the GPU takes from the same memory
-    _write(request["engine"], lambda stream: api.build(builder, network, config, stream), api, request, figures)
+    with replacing(request["engine"]) as stream:
+        if not api.build(builder, network, config, stream):
+            raise BundleProblem(_build_complaint(api, request["source"], figures))
     if cache:
-        _write_atomically(cache, lambda stream: stream.write(config.get_timing_cache().serialize()))
+        with replacing(cache) as stream:
+            stream.write(config.get_timing_cache().serialize())
     return {
         "tensorrt": api.version,
         "engine_bytes": os.path.getsize(request["engine"]),
@@ -67,28 +71,10 @@ def _parser_complaint(api, parser, source, figures):
     return "%s cannot read %s at %s: %s%s" % (api.name, source, node, _one_line(error.desc()), more)
 
 
-def _write(path, build, api, request, figures):
-    """The engine, under its name only when it is whole."""
-    built = []
-    _write_atomically(path, lambda stream: built.append(build(stream)), keep=lambda: built[0])
-    if not built[0]:
-        said = ": %s" % _one_line(figures.errors[0]) if figures.errors else ""
-        raise BundleProblem("%s cannot build %s%s" % (api.name, os.path.basename(request["source"]), said))
-
-
-def _write_atomically(path, write, keep=lambda: True):
-    """Has `write` fill a file beside `path`, then renames it to `path` if `keep()`; else nothing is left."""
-    temporary = "%s.tmp-%d" % (path, os.getpid())
-    try:
-        with io.open(temporary, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if keep():
-            os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+def _build_complaint(api, source, figures):
+    """One sentence with TensorRT's own first error."""
+    said = ": %s" % _one_line(figures.errors[0]) if figures.errors else ""
+    return "%s cannot build %s%s" % (api.name, os.path.basename(source), said)
 
 
 def _content(path):

@@ -22,11 +22,11 @@ Exit code 0 or 1. A worker that is killed writes no result.
 import importlib
 import io
 import json
-import os
 import sys
 
 from .. import memory
 from ..errors import BundleProblem
+from ..files import write_whole
 from .builder import build_engine
 from .log import Figures
 
@@ -44,7 +44,7 @@ def main(arguments):
         message = "%s cannot be written: %s" % (request["engine"], problem.strerror or problem)
         result = {"ok": False, "error": message, "log": figures.lines}
     result["peak_rss_bytes"] = memory.peak_rss_bytes()
-    _write_json(request["result"], result)
+    write_whole(request["result"], json.dumps(result, indent=1, sort_keys=True))
     return 0 if result["ok"] else 1
 
 
@@ -53,13 +53,6 @@ def _module(name):
         return importlib.import_module(name)
     except ImportError as problem:
         raise BundleProblem("%s cannot be imported: %s" % (name, problem))
-
-
-def _write_json(path, data):
-    temporary = path + ".tmp"
-    with io.open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(data, indent=1, sort_keys=True))
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,10 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from ldmc.compiler.levels.bench import bench
 from ldmc.compiler.levels.contestant import BenchRequest
 from ldmc.compiler.levels.level import gpu_of, levels_of
 from ldmc.compiler.levels.process import LevelFailed, LevelStopped
+from ldmc.errors import StopSignal
 from ldmc.runtime.result import KIND
 from ldmc.targets import nvidia
 from tests.conftest import build_bundle
@@ -34,18 +39,19 @@ COLUMNS = (
 )
 
 
+def here() -> dict[str, str]:
+    """An environment in which a process finds this ldmc."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+
+
 @pytest.fixture(scope="module")
 def folder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny bundle and what `ldmc bench` wrote beside it."""
-    import subprocess
-    import sys
-
     folder = tmp_path_factory.mktemp("bench")
     shutil.copytree(tiny_bundle, folder / "tiny.cpu.ldmc")
     command = [sys.executable, "-m", "ldmc", "bench", "tiny.cpu.ldmc", "--baseline", "all", "--steps", "3", "--runs",
                "4", "--warmup", "2", "--batch", "2", "--csv", "paper.csv", "--markdown", "table.md"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=here(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (folder / "out.txt").write_text(done.stdout)
     return folder
@@ -142,6 +148,7 @@ class Pretender:
     asked: list[tuple[str, str]] = []
     fails: dict[tuple[str, str], str] = {}
     stops: dict[tuple[str, str], str] = {}
+    interrupts: tuple[str, str] | None = None
     pid = os.getpid()
 
     def __init__(self, log: Path) -> None:
@@ -160,6 +167,8 @@ class Pretender:
         self.asked.append((self._name, question))
         drawn = self.asked.count((self._name, "draw"))
         key = (self._name, f"{question} {drawn}")
+        if key == self.interrupts:
+            raise StopSignal
         if key in self.fails:
             raise LevelFailed(self.fails[key])
         if key in self.stops:
@@ -188,7 +197,7 @@ class Silence:
 def pretend(monkeypatch: pytest.MonkeyPatch) -> type[Pretender]:
     monkeypatch.setattr(contestant_module, "LevelProcess", Pretender)
     monkeypatch.setattr(bench_module, "choose", lambda _power: (None, "there is no power meter here"))
-    Pretender.asked, Pretender.fails, Pretender.stops = [], {}, {}
+    Pretender.asked, Pretender.fails, Pretender.stops, Pretender.interrupts = [], {}, {}, None
     return Pretender
 
 
@@ -210,6 +219,34 @@ def test_levels_draw_in_turn(pretend: type[Pretender], tiny_bundle: Path) -> Non
     assert found["levels"][0]["absent"]["power_watts"] == "there is no power meter here"
 
 
+def test_what_was_measured_before_an_interruption_is_the_result(
+    pretend: type[Pretender], tiny_bundle: Path
+) -> None:
+    pretend.interrupts = ("jit", "draw 3")
+    found = bench(request(tiny_bundle, ["eager", "jit"], runs=3, warmup=1), Silence())
+    eager, jit, bundle = found["levels"]
+    assert found["interrupted"] == "after 1 of 3 runs"
+    assert [level["total"]["n"] for level in (eager, jit, bundle)] == [2, 1, 1]
+    assert all(level["status"] == "measured" for level in found["levels"])
+    assert not any(question == "memory" for _, question in pretend.asked)
+
+
+def test_a_level_interrupted_before_its_turn_says_so(pretend: type[Pretender], tiny_bundle: Path) -> None:
+    pretend.interrupts = ("jit", "draw 2")
+    found = bench(request(tiny_bundle, ["eager", "jit"], runs=3, warmup=1), Silence())
+    assert [level["status"] for level in found["levels"]] == ["measured", "stopped", "stopped"]
+    assert found["levels"][1]["why"] == "interrupted before its first measured drawing"
+    assert found["interrupted"] == "after 0 of 3 runs"
+
+
+def test_nothing_is_left_of_what_is_interrupted_before_anything_was_measured(
+    pretend: type[Pretender], tiny_bundle: Path
+) -> None:
+    pretend.interrupts = ("eager", "draw 2")
+    with pytest.raises(StopSignal):
+        bench(request(tiny_bundle, ["eager", "jit"], runs=3, warmup=1), Silence())
+
+
 def test_one_that_fails_leaves_the_others(pretend: type[Pretender], tiny_bundle: Path) -> None:
     pretend.fails = {("jit", "open 0"): "it cannot be traced", ("eager", "draw 2"): "the system killed its process"}
     found = bench(request(tiny_bundle, ["eager", "jit"], runs=2, warmup=1), Silence())
@@ -219,6 +256,46 @@ def test_one_that_fails_leaves_the_others(pretend: type[Pretender], tiny_bundle:
     assert jit["total"] is None and set(jit["absent"].values()) == {"it cannot be traced"}
     assert bundle["status"] == "measured" and bundle["speedup"] == 1
     assert bundle["absent"]["psnr_db"] == "it is the baseline"
+
+
+def test_a_bundle_that_fails_is_exit_1_and_the_others_are_kept(
+    pretend: type[Pretender], ldmc: Any, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(tiny_bundle, tmp_path / "other.ldmc")
+    pretend.fails = {("other.ldmc", "prepare 0"): "no engine"}
+    output = tmp_path / "result.json"
+    done = ldmc("bench", other, tiny_bundle, "--baseline", "none", "--runs", 1, "-o", output, "--no-report", "--json")
+    assert done.code == 1
+    found = done.json
+    assert found.pop("error")["message"] == "a bundle could not be measured: other.ldmc: no engine"
+    assert json.loads(output.read_text()) == found
+    assert [level["status"] for level in found["levels"]] == ["failed", "measured"]
+
+
+def test_ctrl_c_keeps_what_was_measured(tiny_bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "result.json"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "ldmc", "bench", tiny_bundle, "--baseline", "none", "--steps", "1", "--runs", "100000",
+         "-o", output, "--json"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=here(),
+        # as from a terminal: in the background of a script, SIGINT would be ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert child.stderr is not None
+    while "warm up" not in child.stderr.readline():
+        assert child.poll() is None
+    time.sleep(5)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=120)
+    assert child.returncode == 130, err
+    found = json.loads(out)
+    runs = found["levels"][0]["total"]["n"]
+    assert found["interrupted"] == f"after {runs} of 100000 runs" and 0 < runs < 100000
+    assert f"interrupted after {runs} of 100000 runs; what was measured before is kept in {output}" in err
+    del found["error"]
+    assert json.loads(output.read_text()) == found
+    assert found["levels"][0]["peak_rss_bytes"] > 2**20
+    assert output.with_suffix(".html").is_file()
 
 
 def test_where_all_fail_it_says_why_of_each(pretend: type[Pretender], tiny_bundle: Path) -> None:

@@ -65,7 +65,7 @@ def test_sigterm_and_ctrl_c_end_it_cleanly(nano, bundle, tmp_path):
         assert code == 130
         assert err.endswith("interrupted; what is built is kept: run `python3 -m runtime finish` again to go on\n")
         assert workers(bundle) == []
-        assert not list(bundle.rglob("*.part"))
+        assert not list(bundle.rglob("*.part-*"))
     steps = steps_of(bundle)
     assert [attempt["outcome"] for attempt in steps["decoder"]["attempts"]] == ["interrupted", "built"]
     assert [attempt["outcome"] for attempt in steps["unet.1"]["attempts"]] == ["interrupted"]
