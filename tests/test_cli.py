@@ -213,7 +213,7 @@ def test_verify_json(ldmc: Run, bundle: Path) -> None:
 def test_verify_hashes_only(ldmc: Run, bundle: Path) -> None:
     done = ldmc("verify", bundle, "--hashes-only", "--json")
     files = json.loads((bundle / "manifest.json").read_text())["files"]
-    assert (done.code, done.json) == (0, {"ok": True, "files": len(files)})
+    assert (done.code, done.json) == (0, {"bundle": bundle.name, "ok": True, "files": len(files)})
 
 
 def test_a_failed_verification_is_exit_5_with_its_figures(

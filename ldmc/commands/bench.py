@@ -42,7 +42,12 @@ from ldmc.errors import Interrupted, LdmcError, UsageError
 @click.option(
     "--device", help="PyTorch's, for its levels: cpu, cuda, cuda:1. Default: cuda where a bundle is for this GPU."
 )
-@click.option("--limit", default=600.0, show_default=True, help="Seconds: a level that draws for longer is stopped.")
+@click.option(
+    "--limit",
+    default=600.0,
+    show_default=True,
+    help="Seconds: a level that takes longer to prepare, to open or for one drawing is stopped.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file. Default: beside the first bundle.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also a table in the paper's columns.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Also a table in markdown.")
@@ -72,27 +77,33 @@ def bench(
     Example:
       ldmc bench digits-ldm.cpu.ldmc --baseline eager,jit --runs 10
     """
+    from ldmc.compiler.frontend import ModelRequest, open_model
     from ldmc.compiler.levels.bench import bench
     from ldmc.compiler.levels.columns import markdown, paper_csv
     from ldmc.compiler.levels.contestant import BenchRequest
     from ldmc.compiler.levels.level import default_device, gpu_of, levels_of, parse_baselines
+    from ldmc.runtime.ddim import DDIM
+    from ldmc.runtime.loader import check_threads
     from ldmc.terminal import RichProgress
     from ldmc.terminal.bench import print_bench
 
     prepare_hub()
-    for name, value, least in (("steps", steps, 1), ("runs", runs, 1), ("warmup", warmup, 0), ("batch", batch, 1)):
+    whole = (("steps", steps, 1), ("runs", runs, 1), ("warmup", warmup, 0), ("batch", batch, 1), ("seed", seed, 0))
+    for name, value, least in whole:
         if value < least:
             raise UsageError(f"--{name} is {value}, expected an integer from {least}")
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads is {threads}, expected an integer from 1")
+    check_threads(threads)
     if not limit > 0:
         raise UsageError(f"--limit is {limit:g} s, expected a number over 0")
     terminal = console(as_json)
     levels = levels_of(bundles, parse_baselines(baseline))
     manifest = next(level.manifest for level in levels if level.manifest is not None)
+    DDIM(manifest.scheduler).check(steps)
+    if model is not None:
+        open_model(ModelRequest(model, manifest.data["source"]["weights"]["seed"]), lambda _: None)
     output = output or beside(bundles[0], "bench.json")
-    for file in filter(None, (output, csv_file, markdown_file)):
-        check_writable(file)
+    page = None if no_report else output.with_suffix(".html")
+    _check_outputs([file for file in (output, csv_file, markdown_file, page) if file is not None])
     device = device or default_device(levels)
     gpu_of(device)
     power = "nvml" if device.startswith("cuda") else ""
@@ -103,16 +114,29 @@ def bench(
     failure = _failure(result, output)
     print_bench(result, terminal)
     write_text(output, json.dumps(result, indent=1) + "\n")
+    terminal.print(f"result: {output}", highlight=False, markup=False, soft_wrap=True)
     if csv_file is not None:
         write_text(csv_file, paper_csv(result))
     if markdown_file is not None:
         write_text(markdown_file, markdown(result))
-    terminal.print(f"result: {output}", highlight=False, markup=False, soft_wrap=True)
-    if not no_report:
-        write_report_beside([result, *bundles], output.with_suffix(".html"), terminal)
+    if page is not None:
+        write_report_beside([result, *bundles], page, terminal)
     if failure is not None:
         raise failure
     emit(result, as_json)
+
+
+def _check_outputs(files: list[Path]) -> None:
+    """Refuse, before long work, files that cannot be written, or that would replace each other."""
+    for file in files:
+        check_writable(file)
+    places = [file.resolve() for file in files]
+    twice = next((file for file, place in zip(files, places, strict=True) if places.count(place) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"{twice} would be written twice: results, tables and the report need a file each",
+            fix="name another file; the report is the result's name with .html, and --no-report leaves it out",
+        )
 
 
 def _failure(result: dict[str, Any], output: Path) -> LdmcError | None:

@@ -29,7 +29,7 @@ def compare(results: tuple[str, ...], levels: tuple[str, ...], markdown_file: Pa
 
     if markdown_file is not None:
         check_writable(markdown_file)
-    comparison = compare([read_result(name) for name in results], levels)
+    comparison = compare({name: read_result(name) for name in results}, levels)
     terminal = console(as_json)
     print_comparison(comparison, terminal)
     if markdown_file is not None:

@@ -22,7 +22,7 @@ from ldmc.compiler.stage import StageRecord
 from ldmc.errors import PassError
 from ldmc.ir import Chain, Form
 from ldmc.passes.base import Context, Pass
-from ldmc.passes.check import Finding, findings, repairs
+from ldmc.passes.check import Finding, counted, findings, repairs
 from ldmc.passes.partition import Partition
 from ldmc.targets.builder_memory import build_peak_bytes
 from ldmc.targets.target import MIB
@@ -79,6 +79,9 @@ class Fitting:
 
         Nothing is cut that fits whole, that was cut as it was asked for, that is built elsewhere, or that fits in no
         number of parts: the plan then says so, with figures.
+
+        Raises:
+            PassError: it must be cut, and a pass that was asked for takes no parts.
         """
         lowering, target = self.lowering, self.lowering.target
         on_device = any(step.name in target.device_passes for step in self.waiting)
@@ -95,6 +98,11 @@ class Fitting:
                 f"building its engine whole takes up to {whole_bytes / MIB:.0f} MiB, "
                 f"{target.name} has {target.memory.budget_bytes / MIB:.0f} MiB"
             )
+            if refusing := next((step.name for step in self.waiting if Partition.name in step.excludes), ""):
+                raise PassError(
+                    f"{lowering.component.name}: {reason}, and {refusing} takes no partitioned network",
+                    fix=f"leave {refusing} out: the runtime runs engines without it",
+                )
             self.insert(f"partition{{parts={parts}}}", reason)
 
     def advance(self) -> None:
@@ -130,7 +138,7 @@ class Fitting:
         place = f"{found[0].node}: " if found[0].node else ""
         return PassError(
             f"{lowering.component.name}: target {lowering.target.name!r} would reject the graph, {why}; "
-            f"{len(found)} findings: {rules}; the first: {place}{found[0].sentence}",
+            f"{counted(found)}: {rules}; the first: {place}{found[0].sentence}",
             fix=f"add {','.join(specs)} where the graph is whole"
             if specs
             else "change the model or the target",

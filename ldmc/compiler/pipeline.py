@@ -40,6 +40,10 @@ def checked_pipeline(text: str, target: Target) -> list[Pass]:
             raise _misplaced(item, form, text)
         if objection := step.refusal(form) or step.objection(target):
             raise SpecError(f"pass {step.name!r}: {objection}", text=text, position=item.position)
+        for name in step.excludes:
+            if name in seen:
+                message = f"pass {step.name!r} cannot take what {name!r} gives"
+                raise SpecError(message, text=text, position=item.position, fix="leave one of them out")
         seen[step.name] = item
         form = step.gives(form)
     if form not in RUNNABLE[target.engine]:

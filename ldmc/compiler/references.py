@@ -22,7 +22,7 @@ from ldmc.compiler.diff import GraphDiff, diff_graphs
 from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import BundleError, UsageError
 from ldmc.runtime.errors import BundleProblem
-from ldmc.runtime.manifest import MANIFEST_NAME, read_manifest
+from ldmc.runtime.manifest import MANIFEST_NAME, check_files, read_manifest
 
 BARE = ""  # the component name of a plain ONNX file, which does not say whose graph it is
 
@@ -245,9 +245,11 @@ def _read_manifest(bundle: Path) -> Mapping[str, Any]:
             f"{bundle} is a folder and no bundle: it has no {MANIFEST_NAME}", fix="give a bundle or a file"
         )
     try:
-        data: Mapping[str, Any] = read_manifest(bundle).data
+        manifest = read_manifest(bundle)
+        check_files(manifest.root, manifest)  # reports are compared, and must tell of the files that are there
     except BundleProblem as error:
         raise BundleError(error.message, fix=error.fix) from error
+    data: Mapping[str, Any] = manifest.data
     return data
 
 

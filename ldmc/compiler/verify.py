@@ -28,6 +28,7 @@ from ldmc.compiler.runnable import open_here
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
+from ldmc.runtime.ddim import DDIM
 from ldmc.runtime.manifest import Manifest, check_files
 from ldmc.targets.reader import load_target, target_names
 
@@ -115,9 +116,11 @@ def verify_bundle(
 
     Raises:
         BundleError: the manifest cannot be read, or its engines do not run here. BundleProblem: files are altered.
+        InputProblem: the model was not trained for so many steps.
         ModelError: the checkpoint cannot be read. VerificationError: it is another one.
     """
     manifest = read_whole_manifest(bundle)
+    DDIM(manifest.scheduler).check(steps)
     check_files(manifest.root, manifest, hashes=True)
     opened, program = open_original(manifest.data["source"], model)
     dtype = manifest.components["unet"].inputs[0].dtype

@@ -42,6 +42,7 @@ class Pass(ABC):
     name: what users type. requires: forms it takes. produces: the form it gives, or None for the form it took.
     runs_on: `host`, or `device` for a step that is recorded as pending.
     tools: importable packages it needs on the machine that runs it.
+    excludes: passes that may not come before it.
     faces_target: whether it takes only what the target's parser reads: repairs are put before the first such pass.
     summary: one line for `ldmc passes`.
     """
@@ -52,6 +53,7 @@ class Pass(ABC):
     produces: ClassVar[Form | None]
     runs_on: ClassVar[str] = "host"
     tools: ClassVar[tuple[str, ...]] = ()
+    excludes: ClassVar[tuple[str, ...]] = ()
     faces_target: ClassVar[bool] = False
 
     def objection(self, target: Target) -> str:

@@ -87,6 +87,11 @@ def findings(model: ir.Model, target: Target) -> list[Finding]:
     return [*_of_graph(rules, view), *_of_nodes(rules, view)]
 
 
+def counted(found: list[Finding]) -> str:
+    """`1 finding`, `8 findings`."""
+    return f"{len(found)} finding{'' if len(found) == 1 else 's'}"
+
+
 def repairs(found: list[Finding]) -> list[str]:
     """The specs that repair `found`, each once, in the order in which they go into a pipeline."""
     specs = {finding.repair for finding in found if finding.repair}
@@ -136,7 +141,7 @@ def _refusal(name: str, found: list[Finding]) -> PassError:
     fix = f"put {','.join(specs)} before it" if specs else "change the model, or choose another target"
     if specs and lost:
         fix += f"; that leaves {lost} that no pass repairs"
-    return PassError(f"{name}: {len(found)} findings against the target's parser:{listed}{more}", fix=fix)
+    return PassError(f"{name}: {counted(found)} against the target's parser:{listed}{more}", fix=fix)
 
 
 def _line(finding: Finding) -> str:

@@ -32,10 +32,11 @@ class Embed(Pass):
     produces: ClassVar[Form] = Form.ENGINE
     runs_on: ClassVar[str] = "device"
     tools: ClassVar[tuple[str, ...]] = ("torch_tensorrt",)
+    excludes: ClassVar[tuple[str, ...]] = ("partition",)  # names that cross from part to part have no number
 
     def objection(self, target: Target) -> str:
-        if not target.engine.startswith("tensorrt"):
-            return f"target {target.name!r} runs {target.engine}, not TensorRT"
+        if target.engine != "tensorrt":
+            return f"target {target.name!r} runs {target.engine}; torchtrtc embeds engines of TensorRT itself"
         return ""
 
     def run(self, component: Component, context: Context) -> Component:

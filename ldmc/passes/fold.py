@@ -11,6 +11,7 @@ quantiser's table) is folded lazily, one tensor at a time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -42,8 +43,8 @@ class Fold(Pass):
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxsim", "onnx_ir")
 
     def __post_init__(self) -> None:
-        if self.max_growth < 1.0:
-            raise ValueError(f"max_growth={self.max_growth}: it is a factor of at least 1")
+        if not 1.0 <= self.max_growth < math.inf:
+            raise ValueError(f"max_growth={self.max_growth}: it is a number from 1")
 
     def run(self, component: Component, context: Context) -> Component:
         from ldmc.passes.rewrites import parameters, qkv

@@ -81,11 +81,11 @@ def _tiles(data: Json) -> tuple[Tile, ...]:
     if best is None:
         return (Tile("Levels", "none measured", levels[0].get("why") or NOT_GIVEN, "bad"),)
     found = [Tile("Latency", seconds(_total(best) or 0.0), f"median of {best['title']}")]
-    baseline = next((level["title"] for level in levels if level.get("kind") == "baseline"), "the baseline")
+    baseline = next(level for level in levels if level["status"] == "measured")
     speedup, psnr, energy = (best.get(key) for key in ("speedup", "psnr_db", "energy_joules"))
-    if speedup is not None:
+    if speedup is not None and best is not baseline:
         kind = "good" if speedup > 1 else ""
-        found.append(Tile("Speedup", times(speedup), f"over {baseline}", kind))
+        found.append(Tile("Speedup", times(speedup), f"over {baseline['title']}", kind))
     if psnr is not None or best.get("identical"):
         shown = "identical" if best.get("identical") else decibels(psnr or 0.0)
         found.append(

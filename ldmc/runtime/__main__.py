@@ -12,7 +12,7 @@ import sys
 from .errors import BundleProblem
 from .loader import load
 from .png import grid, write_png
-from .speech import counter, say
+from .speech import complaint, counter, say
 
 INTERRUPTED = 130
 
@@ -31,8 +31,7 @@ def main(arguments=None):
             return _help_finish(arguments[1], arguments[2:])
         _draw(_parser().parse_args(arguments))
     except BundleProblem as problem:
-        fix = " fix: %s" % problem.fix if problem.fix else ""
-        say("error: %s%s" % (problem.message, fix))
+        say(complaint(problem))
         return problem.exit_code
     except KeyboardInterrupt:
         say("interrupted")

@@ -63,6 +63,10 @@ class DDIM(object):
             found = np.arange(self.train_steps, 0, -self.train_steps / float(steps)).round().astype(np.int64) - 1
         return np.ascontiguousarray(found)
 
+    def check(self, steps):
+        """Raises InputProblem where a run of so many steps cannot be drawn."""
+        self.check_range(self.timesteps(steps))
+
     def check_range(self, timesteps):
         """Raises InputProblem where a timestep was never trained (1000 steps of 1000 with a steps_offset of 1)."""
         last = int(max(timesteps))

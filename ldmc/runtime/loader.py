@@ -1,5 +1,6 @@
 """Opens a bundle and draws with it: noise -> DDIM steps with the UNet -> decoder -> picture."""
 
+import os
 import time
 
 import numpy as np
@@ -12,6 +13,19 @@ from .manifest import check_files, read_manifest
 from .residency import Components
 
 MAX_SEED = 2 ** 32 - 1
+MOST_THREADS_PER_CORE = 4  # each has a stack and spins: thousands of them take a machine down
+
+
+def check_threads(threads):
+    """Raises InputProblem for a number of threads that no call here could use; None is the engine's own choice."""
+    if threads is None:
+        return
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise InputProblem("threads is %r, expected an integer from 1" % (threads,))
+    cores = os.cpu_count() or 1
+    if threads > MOST_THREADS_PER_CORE * cores:
+        raise InputProblem("threads is %d; this machine has %d core%s" % (threads, cores, "" if cores == 1 else "s"),
+                           "use at most %d; one per core is usual" % (MOST_THREADS_PER_CORE * cores))
 
 
 def load(path, verify=False, threads=None, cache=True, sources=False):
@@ -26,8 +40,7 @@ def load(path, verify=False, threads=None, cache=True, sources=False):
     Returns: Pipeline.
     Raises: BundleProblem, with `.message`, `.fix` and `.exit_code`.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InputProblem("threads is %r, expected an integer from 1" % (threads,))
+    check_threads(threads)
     manifest = read_manifest(path)
     check_files(manifest.root, manifest, hashes=verify)
     if sources:

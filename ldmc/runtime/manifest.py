@@ -142,6 +142,10 @@ def read_manifest(path):
         what = "is a file, not a bundle folder" if os.path.exists(root) else "does not exist"
         raise BundleProblem("%s %s" % (root, what), "give the path of a folder NAME.TARGET.ldmc made by `ldmc build`")
     where = os.path.join(root, MANIFEST_NAME)
+    if not os.path.exists(where):
+        message = "%s is no bundle: it has no %s" % (root, MANIFEST_NAME)
+        raise BundleProblem(message, "give the path of a folder NAME.TARGET.ldmc made by `ldmc build`; if this was "
+                            "one, copy it again whole")
     try:
         with io.open(where, encoding="utf-8") as stream:
             data = json.load(stream)
@@ -215,6 +219,8 @@ def _check_schema(data, where):
         place = "components.%s" % name
         _check_keys(entry, _COMPONENT_KEYS, where, place)
         _check_tensors(entry, where, place)
+        if "stats" in entry:
+            _check_keys(entry, (("stats", dict),), where, place)
         if not entry["parts"]:
             raise BundleProblem("%s: %s.parts is empty" % (where, place), REBUILD)
         for index, part in enumerate(entry["parts"]):

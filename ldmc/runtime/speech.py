@@ -14,6 +14,11 @@ def tell(text):
     sys.stdout.write(text + "\n")
 
 
+def complaint(problem):
+    """What is said of a BundleProblem: what is wrong, and on a line of its own what to do about it."""
+    return "error: %s%s" % (problem.message, "\nfix:   %s" % problem.fix if problem.fix else "")
+
+
 def counter(word):
     """A counter that overwrites itself on a terminal, called as (done, of); None where stderr is a file or a pipe."""
     if not sys.stderr.isatty():

@@ -83,13 +83,13 @@ def _layers(name: str, seen: _Path) -> _Layers:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{where} is not TOML: {error}", fix="mend the file") from error
     base = data.pop("extends", None)
+    if base is not None and name.endswith(".toml"):
+        data.setdefault("name", Path(where).stem)
     own = _Layers(where, data, {path: where for path in _paths(data, ())})
     if base is None:
         return own
     if not isinstance(base, str):
         raise _wrong(own, Problem(("extends",), base, "a text: the name of a target, or a .toml file"))
-    if name.endswith(".toml"):
-        data.setdefault("name", Path(where).stem)
     try:
         below = _layers(_beside(where, base), (*seen, identity))
     except _NoSuch as error:

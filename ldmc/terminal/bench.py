@@ -22,7 +22,7 @@ def print_bench(result: dict[str, Any], console: Console) -> None:
     runs = f"{settings['runs']} runs in turn of {settings['steps']} steps, batch {settings['batch']}: seconds, medians"
     filled = [column for column in COST if any(column.cell(level) != EMPTY for level in levels)]
     console.print(_table(runs, levels, DRAWING))
-    console.print(_table(f"{result['device']}: what it costs", levels, filled))
+    console.print(_table(f"{result['device']}: what it costs, times in seconds", levels, filled))
     if result["interrupted"]:
         console.print(f"interrupted {result['interrupted']}", highlight=False)
     for note in notes(levels, (*DRAWING, *COST)):

@@ -250,3 +250,9 @@ def test_inputs_of_the_component_are_not_taken_for_weights() -> None:
     assert [value.name for value in model.graph.inputs] == ["w"]
     w = noise(3, 4, seed=1)
     np.testing.assert_allclose(run(model, w)[0], w.T @ v.T, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.9, float("nan"), float("inf")])
+def test_a_growth_that_is_no_factor(factor: float) -> None:
+    with pytest.raises(ValueError, match="it is a number from 1"):
+        Fold(max_growth=factor)

@@ -132,7 +132,7 @@ def test_unet_arguments_that_do_not_fit(pipeline, latent, t, words):
         pipeline.unet(latent, t)
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", 9999])
 def test_threads_that_do_not_fit(shared_bundle, threads):
     with pytest.raises(InputProblem, match="threads is"):
         load(shared_bundle, threads=threads)

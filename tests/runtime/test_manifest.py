@@ -42,7 +42,7 @@ def test_a_file_in_place_of_a_folder(tmp_path):
 
 def test_no_manifest(tmp_path):
     problem = _problem(tmp_path)
-    assert "cannot read" in problem.message and "manifest.json" in problem.message
+    assert problem.message == "%s is no bundle: it has no manifest.json" % tmp_path
     assert problem.exit_code == 1
 
 

@@ -126,10 +126,10 @@ def test_the_command_times(alone):
 
 
 @pytest.mark.parametrize("arguments, code, words", [
-    (("--steps", "0"), 2, "error: steps is 0; the model was trained with 1000 timesteps fix: use 1 to 1000 steps"),
+    (("--steps", "0"), 2, "error: steps is 0; the model was trained with 1000 timesteps\nfix:   use 1 to 1000 steps"),
     (("--steps", "x"), 2, "invalid int value"),
     (("--eta", "2"), 2, "error: eta is 2.0"),
-    (("--bundle", "gone"), 1, "gone does not exist fix: give the path of a folder"),
+    (("--bundle", "gone"), 1, "gone does not exist\nfix:   give the path of a folder"),
     (("--steps", "1", "-o", "gone/out.png"), 1, "error: cannot write the picture gone/out.png"),
 ])
 def test_the_command_says_what_is_wrong(alone, arguments, code, words):

@@ -76,7 +76,7 @@ def test_a_nano_has_its_published_figures() -> None:
 def test_a_phone_is_allowed_the_largest_process_known_to_have_run_there() -> None:
     """Eager fp32 at 2379 MB ran on the reference project's phone, and two larger ones did not."""
     memory = memory_of("android")
-    assert memory.models_bytes == 2379 * 2**20
+    assert memory.models_bytes == pytest.approx(2379e6, rel=1e-3)
     assert load_target("android").load == "one-at-a-time"
 
 

@@ -128,7 +128,7 @@ def sizes_bytes(graph: GraphSummary, float_bytes: int | None = None) -> dict[str
         if size is None or shape is None:
             raise PassError(
                 f"memory cannot be planned: the size of {name} is not known ({kind})",
-                fix="put fold before it, which finds the shapes that an export leaves open",
+                fix="put fold after onnx, or export for a newer opset: shapes must be known",
             )
         if float_bytes is not None and kind.dtype in FLOATS:
             count = 1

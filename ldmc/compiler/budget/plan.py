@@ -98,9 +98,9 @@ class Plan:
         )
 
     def advice(self) -> str:
-        """The remedies in one line, those that fit first; empty where there are none."""
-        ordered = sorted(self.remedies, key=lambda remedy: not remedy.fits)
-        return "; ".join(f"{remedy.spec} ({remedy.peak_bytes / MIB:.0f} MiB)" for remedy in ordered)
+        """The remedies that make it fit, in one line; empty where there are none."""
+        fitting = [remedy for remedy in self.remedies if remedy.fits]
+        return "; ".join(f"{remedy.spec} ({remedy.peak_bytes / MIB:.0f} MiB)" for remedy in fitting)
 
     def to_json(self) -> dict[str, Any]:
         """The documented output of `ldmc plan --json`, and the bundle's reports/memory.json."""

@@ -18,6 +18,7 @@ from ldmc.compiler.fidelity.results import BlockResult, FidelityReport, StageRes
 from ldmc.compiler.original import open_original
 from ldmc.errors import BundleError, UsageError
 from ldmc.ir import COMPONENTS
+from ldmc.runtime.ddim import DDIM
 from ldmc.runtime.manifest import ComponentEntry, Manifest, check_files
 from ldmc.targets.reader import load_target, target_names
 from ldmc.targets.target import Target
@@ -50,10 +51,12 @@ def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityRep
 
     Raises:
         UsageError: it has no such component, no graph to look into, or its target's file is needed.
+        InputProblem: the model was not trained for so many steps.
         BundleError: the manifest cannot be read. BundleProblem: files are altered.
         ModelError: the checkpoint cannot be read. VerificationError: it is another one.
     """
     manifest = read_whole_manifest(bundle)
+    DDIM(manifest.scheduler).check(asked.steps)
     wanted = _components(manifest, asked.component)
     target = _target(manifest, asked.target) if asked.by_stage else None
     if asked.by_block:

@@ -52,6 +52,8 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
         compare_rows(rows, {c.level.name: c.picture for c in contestants if c.timings})
     if all(contestant.status != "measured" for contestant in contestants):
         told = "; ".join(f"{contestant.level.name}: {contestant.why}" for contestant in contestants)
+        if all(contestant.status == "stopped" for contestant in contestants):
+            raise LdmcError(f"no level could be measured: {told}", fix="raise --limit, or take fewer --steps")
         raise LdmcError(f"no level could be measured: {told}", fix="see `ldmc doctor` for what this machine can run")
     found: dict[str, Any] = document(
         command=request.command,

@@ -101,6 +101,9 @@ def notes(levels: Sequence[dict[str, Any]], columns: Sequence[Column]) -> list[s
     """Why cells are empty, a sentence each: what several levels and columns share is said once."""
     said = [f"{level['name']}: {level['status']}: {level['why']}" for level in levels if level["status"] != "measured"]
     measured = [level for level in levels if level["status"] == "measured"]
+    if measured and len(levels) > 1 and levels[0] is not measured[0]:
+        name, first = measured[0]["name"], levels[0]["name"]
+        said.append(f"speedup and PSNR are relative to {name}: {first} was not measured")
     reasons: dict[str, dict[str, list[str]]] = {}  # reason -> heading -> levels
     for column in columns:
         for level in measured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,8 +13,9 @@ BASELINE = "baseline"  # as a level: the first one of each result
 
 @dataclass(frozen=True)
 class Row:
-    """One level on one device. relative_*: times those of the reference; None, with a reason, where not known.
+    """One level on one device. device: its title, and the file where several results are of one.
 
+    relative_*: times those of the reference; None, with a reason, where not known.
     latency_seconds: median of a whole drawing. energy_joules: of one drawing.
     """
 
@@ -49,29 +50,42 @@ class Comparison:
         }
 
 
-def compare(results: Sequence[dict[str, Any]], levels: Sequence[str] = ()) -> Comparison:
+def compare(results: Mapping[str, dict[str, Any]], levels: Sequence[str] = ()) -> Comparison:
     """Every level of every result, or those named in `levels`, against the first measured level of the first result.
+
+    results: by the name that was given for them; those of one device are told apart by it.
 
     Raises:
         UsageError: no result has a level of that name. LdmcError: the first has none that was measured.
     """
-    first = next((level for level in results[0]["levels"] if level["status"] == "measured"), None)
+    name, reference = next(iter(results.items()))
+    first = next((level for level in reference["levels"] if level["status"] == "measured"), None)
     if first is None:
-        raise LdmcError(f"{results[0]['device']} has no level that was measured", fix="put another result first")
+        raise LdmcError(f"{name} has no level that was measured", fix="put another result first")
+    titled = _titled(results)
     rows = [
-        _row(result, level, first)
-        for result in results
+        _row(title, level, first)
+        for title, result in titled.items()
         for place, level in enumerate(result["levels"])
         if not levels or level["name"] in levels or (place == 0 and BASELINE in levels)
     ]
-    known = {level["name"] for result in results for level in result["levels"]} | {BASELINE}
+    known = {level["name"] for result in results.values() for level in result["levels"]} | {BASELINE}
     unknown = [name for name in levels if name not in known]
     if unknown:
         raise UsageError(f"no result has a level {unknown[0]!r}", fix=f"levels are {', '.join(sorted(known))}")
-    return Comparison(tuple(rows), (results[0]["device"], first["name"]), tuple(_remarks(results)))
+    return Comparison(tuple(rows), (next(iter(titled)), first["name"]), tuple(_remarks(titled)))
 
 
-def _row(result: dict[str, Any], level: dict[str, Any], reference: dict[str, Any]) -> Row:
+def _titled(results: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The results by device; where several are of one device, by that and their name."""
+    devices = [result["device"] for result in results.values()]
+    return {
+        result["device"] if devices.count(result["device"]) == 1 else f"{result['device']}: {name}": result
+        for name, result in results.items()
+    }
+
+
+def _row(device: str, level: dict[str, Any], reference: dict[str, Any]) -> Row:
     latency, energy = latency_seconds(level), level.get("energy_joules")
     base_latency, base_energy = latency_seconds(reference), reference.get("energy_joules")
     reasons = level["absent"]
@@ -88,7 +102,7 @@ def _row(result: dict[str, Any], level: dict[str, Any], reference: dict[str, Any
     if peak_bytes(level) is None:
         absent["peak_bytes"] = reasons.get("peak_rss_bytes") or _why(level, "peak_gpu_bytes")
     return Row(
-        device=result["device"],
+        device=device,
         level=level["name"],
         title=level["title"],
         latency_seconds=latency,
@@ -104,7 +118,7 @@ def _row(result: dict[str, Any], level: dict[str, Any], reference: dict[str, Any
 
 def latency_seconds(level: dict[str, Any]) -> float | None:
     """Median seconds of a whole drawing; None where it was not measured."""
-    total = level["total"]
+    total = level.get("total")
     return None if total is None else float(total["p50_seconds"])
 
 
@@ -122,18 +136,18 @@ def _ratio(value: float | None, reference: float | None) -> float | None:
     return None if value is None or not reference else value / reference
 
 
-def _remarks(results: Sequence[dict[str, Any]]) -> list[str]:
+def _remarks(results: Mapping[str, dict[str, Any]]) -> list[str]:
     """What makes the results hard to compare."""
     remarks = []
     for name, said in (("steps", "DDIM steps"), ("batch", "pictures of a drawing")):
-        values = [result["settings"].get(name) for result in results]
+        values = [result["settings"].get(name) for result in results.values()]
         if len(set(values)) > 1:
-            told = ", ".join(f"{result['device']}: {value}" for result, value in zip(results, values, strict=True))
+            told = ", ".join(f"{title}: {value}" for title, value in zip(results, values, strict=True))
             remarks.append(f"{said} differ ({told}), so latency and energy are of different work")
-    models = dict.fromkeys(result["model"].get("name") for result in results)
+    models = dict.fromkeys(result["model"].get("name") for result in results.values())
     if len(models) > 1:
         remarks.append(f"the models differ: {', '.join(map(str, models))}")
-    for result in results:
+    for title, result in results.items():
         if result.get("interrupted"):
-            remarks.append(f"{result['device']}: interrupted {result['interrupted']}")
+            remarks.append(f"{title}: interrupted {result['interrupted']}")
     return remarks

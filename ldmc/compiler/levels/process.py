@@ -14,6 +14,7 @@ from typing import Any
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
+_DOING = {"prepare": "preparing", "open": "opening", "memory": "asking"}
 _MODULE = "ldmc.compiler.levels.worker"
 
 
@@ -114,8 +115,8 @@ class LevelProcess:
             return
         self.kill()
         at_most = f"the limit is {duration(limit)} (--limit)"
-        if question in ("prepare", "open"):
-            raise LevelStopped(f"opening it did not end within {duration(limit)}: {at_most}")
+        if question != "draw":
+            raise LevelStopped(f"{_DOING[question]} it did not end within {duration(limit)}: {at_most}")
         if steps:
             raise LevelStopped(f"one UNet call takes {duration(step_seconds / steps)}, {of} of them "
                                f"{duration(projected)}: {at_most}")

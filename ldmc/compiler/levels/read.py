@@ -17,6 +17,11 @@ PAPER_DEVICES = ("rtx-3070", "jetson-nano", "android")
 _FIX = "give a file that `ldmc bench -o FILE` wrote"
 _STATUSES = ("measured", "stopped", "failed")
 _TIMES = ("denoise", "decode", "total")
+_LARGEST = 1e300
+_SCALARS = {
+    "model": ("name", "weights", "parameters"), "power": ("meter", "absent", "idle_watts"),
+    "settings": ("steps", "runs", "warmup", "batch", "threads", "seed", "torch_device"),
+}  # fmt: skip
 _NUMBERS = (
     "prepare_seconds", "load_seconds", "first_seconds", "peak_rss_bytes", "peak_pss_bytes", "peak_gpu_bytes",
     "power_watts", "power_net_watts", "energy_joules", "energy_net_joules", "speedup", "psnr_db",
@@ -36,8 +41,8 @@ def read_result(name: str) -> dict[str, Any]:
         papers = ", ".join(PAPER + device for device in PAPER_DEVICES)
         raise UsageError(f"there is no file {name}", fix=f"give a result of `ldmc bench -o FILE`, or one of {papers}")
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} cannot be read as JSON: {error}", fix=_FIX) from error
     if not isinstance(found, dict):
         raise wrong(name, "it", found, "an object")
@@ -71,6 +76,12 @@ def check_result(data: Mapping[str, Any], label: str) -> None:
     for key in ("model", "machine", "packages", "settings", "power"):
         if not isinstance(data.get(key), dict):
             raise wrong(label, key, data.get(key), "an object")
+    for section, keys in _SCALARS.items():
+        for key in keys:
+            if not isinstance(data[section].get(key), (str, int, float, type(None))):
+                raise wrong(label, f"{section}.{key}", data[section][key], "a string, a number or null")
+    if not (data["machine"].get("memory_bytes") is None or is_number(data["machine"]["memory_bytes"])):
+        raise wrong(label, "machine.memory_bytes", data["machine"]["memory_bytes"], "a number or null")
     for index, level in enumerate(levels):
         _check_level(label, f"levels[{index}]", level)
 
@@ -84,14 +95,37 @@ def _check_level(label: str, place: str, level: Any) -> None:
     if level.get("status") not in _STATUSES:
         raise wrong(label, f"{place}.status", level.get("status"), " or ".join(_STATUSES))
     for key in _NUMBERS:
-        if not _is_number_or_none(level.get(key)):
+        if not (level.get(key) is None or is_number(level[key])):
             raise wrong(label, f"{place}.{key}", level[key], "a number or null")
     for key in _TIMES:
-        times = level.get(key)
-        if times is not None and not (isinstance(times, dict) and _is_number(times.get("p50_seconds"))):
-            raise wrong(label, f"{place}.{key}", times, "null or an object with p50_seconds")
-    if not isinstance(level.get("absent") or {}, dict):
-        raise wrong(label, f"{place}.absent", level["absent"], "an object")
+        _check_times(label, f"{place}.{key}", level.get(key))
+    if level["status"] == "measured" and level.get("total") is None:
+        raise wrong(label, f"{place}.total", None, "the times of a level that was measured")
+    for key, width in (("warmup_seconds", 0), ("run_seconds", len(_TIMES))):
+        if not _is_table(level.get(key, []), width):
+            raise wrong(label, f"{place}.{key}", level[key], f"a list of {'rows of ' if width else ''}numbers")
+    absent = level.get("absent")
+    if not isinstance(absent, dict) or not all(isinstance(why, str) for why in absent.values()):
+        raise wrong(label, f"{place}.absent", absent, "an object of sentences")
+
+
+def _check_times(label: str, place: str, times: Any) -> None:
+    """`denoise`, `decode` or `total`: null, or at least the median."""
+    if times is None:
+        return
+    if not isinstance(times, dict) or not {"p50_seconds"} <= times.keys():
+        raise wrong(label, place, times, "null or an object with p50_seconds")
+    for key, value in times.items():
+        if not is_number(value) or value < 0:
+            raise wrong(label, f"{place}.{key}", value, "a number from 0")
+
+
+def _is_table(found: Any, width: int) -> bool:
+    """A list of numbers, or of rows of `width` of them."""
+    if not isinstance(found, list):
+        return False
+    rows = found if width else [found]
+    return all(isinstance(row, list) and len(row) == (width or len(row)) and all(map(is_number, row)) for row in rows)
 
 
 def _paper(device: str) -> dict[str, Any]:
@@ -107,12 +141,9 @@ def _paper(device: str) -> dict[str, Any]:
     return found
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_number_or_none(value: Any) -> bool:
-    return value is None or _is_number(value)
+def is_number(value: Any) -> bool:
+    """A number that can be drawn: finite, and not so large that it cannot be one of floating point."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
 
 
 def wrong(label: str, place: str, found: Any, expected: str) -> UsageError:

@@ -33,20 +33,21 @@ def main(arguments):
     wanted = _parser().parse_args(arguments)
     if not 0 <= wanted.idle <= 3600:
         raise InputProblem("--idle is %g s; it goes from 0 to 3600" % wanted.idle)
-    if wanted.output and not os.path.isdir(os.path.dirname(os.path.abspath(wanted.output))):
-        raise BundleProblem("cannot write %s: its folder does not exist" % wanted.output, "give another path")
+    if wanted.output:
+        _check_writable(wanted.output)
     options = Options(
         wanted.steps, wanted.runs, wanted.warmup, wanted.batch, wanted.threads, wanted.seed, wanted.idle,
         not wanted.no_cache, wanted.root, shutil.which)
     command = " ".join(["python3", "-m", "runtime", "bench"] + [shlex.quote(argument) for argument in arguments])
     result = Bench(read_manifest(wanted.bundle), options, say).run(command, counter("drawing"))
     text = json.dumps(result, indent=2, sort_keys=True) + "\n"
-    if wanted.output:
-        _write(wanted.output, text)
     if wanted.json:
         sys.stdout.write(text)
     else:
-        _show(result, wanted.output)
+        _show(result)
+    if wanted.output:  # last: where it cannot be written, what was measured has been said
+        _write(wanted.output, text)
+        say("wrote %s" % wanted.output)
     return INTERRUPTED if result["interrupted"] else 0
 
 
@@ -71,6 +72,15 @@ def _parser():
     return parser
 
 
+def _check_writable(path):
+    """Before long work, as far as can be seen then."""
+    folder = os.path.dirname(os.path.abspath(path))
+    why = ("it is a folder" if os.path.isdir(path) else "its folder does not exist" if not os.path.isdir(folder)
+           else "" if os.access(folder, os.W_OK) else "its folder cannot be written to")
+    if why:
+        raise BundleProblem("cannot write %s: %s" % (path, why), "give another path")
+
+
 def _write(path, text):
     try:
         write_whole(path, text)
@@ -78,7 +88,7 @@ def _write(path, text):
         raise BundleProblem("cannot write %s: %s" % (path, problem.strerror or problem), "give another path")
 
 
-def _show(result, output):
+def _show(result):
     level = result["levels"][0]
     tell("%s on %s" % (level["name"], result["device"]))
     if result["interrupted"]:
@@ -96,8 +106,6 @@ def _show(result, output):
         if level[name] is not None:
             tell("%s %d MiB" % (MEMORY_WORDS[name], level[name] >> 20))
     _show_power(result["power"], level)
-    if output:
-        tell("wrote %s" % output)
 
 
 def _show_power(power, level):

@@ -14,6 +14,7 @@ import tempfile
 
 from ..backends.onnxruntime_cuda import PROVIDER
 from ..errors import BundleProblem
+from ..speech import complaint
 from . import plan
 from .flow import Finisher, Options
 from .lock import locked
@@ -35,7 +36,7 @@ def main(arguments):
         report["exit_code"] = _dry_run(wanted, said, report) if wanted.dry_run else _finish(wanted, said, report)
     except BundleProblem as problem:
         report.update(exit_code=problem.exit_code, error=problem.message, fix=problem.fix)
-        said.error("error: %s%s" % (problem.message, " fix: %s" % problem.fix if problem.fix else ""))
+        said.error(complaint(problem))
     except KeyboardInterrupt:
         report.update(exit_code=INTERRUPTED, error="interrupted")
         said.error("interrupted; what is built is kept: run `python3 -m runtime finish` again to go on")
@@ -114,6 +115,7 @@ def _dry_run(wanted, said, report):
         finisher.inspect(lambda name: os.path.join(folder, name))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    finisher.check_files(hashes=False)
     steps = finisher.steps_to_build()
     said.line("%d to build, smallest first%s" % (len(steps), ":" if steps else ""))
     for step in steps:

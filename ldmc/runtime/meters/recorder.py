@@ -83,6 +83,9 @@ class Recorder(object):
             return None
         times = [reading.at for reading in readings]
         joules = self._joules(times, [reading.value for reading in readings], start, end)
+        if self.meter.is_counter and joules <= 0:  # as some virtual machines show one
+            self.why = "the counter of %s did not move in the %.2f s of the work" % (self.meter.title, end - start)
+            return None
         within = bisect.bisect_right(times, end) - bisect.bisect_left(times, start)
         return Energy(joules, joules / (end - start), within)
 

@@ -71,8 +71,10 @@ def test_fp32_is_over_by_more_and_may_fit_in_half() -> None:
 
 def test_where_neither_is_enough_both_are_tried() -> None:
     tight = with_memory(NANO, total_mib=2600)
-    specs = [remedy.spec for remedy in plan(tight, whole(400, 400, dtype="float32")).remedies if remedy.fits]
-    assert specs == ["fp16,partition{parts=2}"]
+    found = plan(tight, whole(400, 400, dtype="float32"))
+    specs = [remedy.spec for remedy in found.remedies if remedy.fits]
+    assert specs == ["fp16,partition{parts=2}"] and len(found.remedies) > 1
+    assert found.advice().startswith("fp16,partition{parts=2} (") and ";" not in found.advice()
 
 
 def test_components_together_take_the_sum_and_one_at_a_time_the_largest() -> None:

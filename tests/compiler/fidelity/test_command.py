@@ -141,3 +141,9 @@ def test_an_altered_file_is_refused_before_anything_runs(ldmc: Run, fp32: Examin
     data.write_bytes(data.read_bytes()[:-1] + b"\0\1")
     done = ldmc("verify", bundle, "--by-stage")
     assert done.code == 5 and "model.onnx.data" in done.err
+
+
+@pytest.mark.parametrize("options", [(), ("--by-block",)])
+def test_more_steps_than_the_model_knows(ldmc: Run, fp32: Examined, options: tuple[str, ...]) -> None:
+    done = ldmc("verify", fp32.bundle, "--steps", 5000, *options)
+    assert done.code == 2 and "steps is 5000; the model was trained with 1000 timesteps" in done.err

@@ -86,3 +86,63 @@ def test_names_that_are_not_there(ldmc: Any, tmp_path: Path) -> None:
     done = ldmc("compare", "paper:android", "--level", "aoti")
     assert done.code == 2 and "no result has a level 'aoti'" in done.err
     assert "levels is []" in ldmc("compare", measured(tmp_path, levels=[])).err
+
+
+def test_results_of_one_device_are_told_apart_by_their_files(ldmc: Any, tmp_path: Path) -> None:
+    """Before and after on one machine: what is compared most."""
+    before = measured(tmp_path)
+    before = before.rename(tmp_path / "before.json")
+    after = measured(tmp_path, interrupted="after 2 of 5 runs").rename(tmp_path / "after.json")
+    done = ldmc("compare", before, after, "--json")
+    devices = [row["device"] for row in done.json["rows"]]
+    assert devices == [f"board: {before}", f"board: {after}"]
+    assert done.json["reference"]["device"] == devices[0]
+    assert done.json["remarks"] == [f"board: {after}: interrupted after 2 of 5 runs"]
+
+
+def edited(tmp_path: Path, path: str, value: str) -> Path:
+    """A result with one value replaced by other JSON text; `-` takes the key out."""
+    file = measured(tmp_path)
+    data = json.loads(file.read_text())
+    *above, last = path.split(".")
+    place = data["levels"][0] if above[:1] == ["level"] else data
+    for key in above[1:] if above[:1] == ["level"] else above:
+        place = place[key]
+    place[last] = "@"
+    if value == "-":
+        del place[last]
+    file.write_text(json.dumps(data).replace('"@"', value))
+    return file
+
+
+@pytest.mark.parametrize(
+    "path, value, words",
+    [
+        ("level.total", "-", "levels[0].total is null, expected the times of a level that was measured"),
+        ("level.absent", "-", "levels[0].absent is null"),
+        ("level.absent.power_watts", "[]", "levels[0].absent is"),
+        ("level.total.p50_seconds", "1" + "0" * 400, "levels[0].total.p50_seconds is 1"),
+        ("level.total.p50_seconds", "-1", "levels[0].total.p50_seconds is -1, expected a number from 0"),
+        ("level.total.p90_seconds", '"x"', 'levels[0].total.p90_seconds is "x", expected a number from 0'),
+        ("level.run_seconds", "[1, 2]", "levels[0].run_seconds is [1, 2], expected a list of rows of numbers"),
+        ("level.speedup", "NaN", "levels[0].speedup is NaN, expected a number or null"),
+        ("level.energy_joules", "Infinity", "levels[0].energy_joules is Infinity"),
+        ("model.name", "[]", "model.name is [], expected a string, a number or null"),
+        ("settings.steps", "[]", "settings.steps is []"),
+        ("machine.memory_bytes", '"x"', 'machine.memory_bytes is "x", expected a number or null'),
+        ("interrupted", "1", "interrupted is 1, expected a string or null"),
+    ],
+)
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_an_edited_result_is_told(
+    ldmc: Any, tmp_path: Path, path: str, value: str, words: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = ldmc(command, edited(tmp_path, path, value))
+    assert done.code == 2 and words in done.err, done.err
+
+
+def test_brackets_without_end_are_told(ldmc: Any, tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    file.write_text("[" * 100000)
+    assert "cannot be read as JSON" in ldmc("compare", file).err

@@ -81,7 +81,7 @@ def test_it_is_embedded_by_the_recorded_command(nano, embedding):
 def test_without_the_tool(nano, embedding):
     done = nano.finish(embedding, "--only", "decoder")
     assert done.returncode == 1
-    assert "part decoder is to be embedded and there is no torchtrtc on PATH fix: install Torch-TensorRT" in done.stderr
+    assert "part decoder is to be embedded and there is no torchtrtc on PATH\nfix:   install" in done.stderr
 
 
 def test_a_tool_of_another_tensorrt(nano, embedding):

@@ -95,7 +95,7 @@ def test_at_last_onnx_runtime_runs_the_graph(nano, bundle):
 def test_without_onnx_runtime_the_last_rung_says_what_to_install(nano, bundle):
     done = nano.finish(bundle, "--only", "decoder", TRT_DOUBLE_LIMIT_BYTES="1")
     assert done.returncode == 1
-    assert "ONNX Runtime with CUDA is not here to run it instead fix: install onnxruntime-gpu" in done.stderr
+    assert "ONNX Runtime with CUDA is not here to run it instead\nfix:   install onnxruntime-gpu" in done.stderr
     assert steps_of(bundle)["decoder"]["status"] == "failed"
     assert nano.finish(bundle, "--only", "decoder").returncode == 0  # with more memory, from the top
     step = steps_of(bundle)["decoder"]

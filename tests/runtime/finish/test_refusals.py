@@ -44,7 +44,7 @@ def test_another_tensorrt(nano, bundle):
     write_manifest(bundle, manifest)
     code, error = refused(nano, bundle)
     assert code == 1
-    assert "the bundle is for TensorRT 8.5.2 and this is 8.2.1.8 fix: build the bundle again for this version" in error
+    assert "the bundle is for TensorRT 8.5.2 and this is 8.2.1.8\nfix:   build the bundle again" in error
 
 
 def test_no_tensorrt(nano, bundle):

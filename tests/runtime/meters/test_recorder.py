@@ -49,6 +49,13 @@ def test_a_counter_is_exact_between_its_readings(start, end, joules):
     assert recorded(counted, is_counter=True).energy(start, end).joules == pytest.approx(joules)
 
 
+def test_a_counter_that_stands_still_is_no_energy():
+    """As some virtual machines show one: no number, never zero."""
+    recorder = recorded(readings((0.0, 5.0), (10.0, 5.0)), is_counter=True)
+    assert recorder.energy(1.0, 9.0) is None
+    assert recorder.why == "the counter of a scripted meter did not move in the 8.00 s of the work"
+
+
 def test_a_counter_may_be_silent_for_long_and_power_may_not():
     pairs = [(0.0, 10.0), (1.0, 20.0), (9.0, 30.0)]
     assert recorded(readings(*pairs), is_counter=True).energy(0.5, 8.0) is not None
