@@ -5,6 +5,7 @@ stages  unet 03-fold  69.1 dB, changed by -77.2 dB    blocks  mid_block.attentio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,11 @@ from ldmc.report.inputs import Given, Json
 from ldmc.report.tables import Cell, Column, Notes, Table, absent, figure, text
 from ldmc.report.units import IDENTICAL_DB, decibels, number
 
+_NO_PASS = "no pass made it: it is what came before the first one, or what the bundle runs"
+_NUMBER = re.compile(r"^\d+-")  # of a stage, in running order
 _NOT_GIVEN = "the result does not say why"
 _FEW = 2  # blocks that make a line
+_TOO_FEW = f"it takes {_FEW} blocks with a number to make a line"
 _DB = ("snr_db", "local_snr_db")
 
 
@@ -83,35 +87,36 @@ def _why(row: Json) -> str:
 
 
 def _row(label: str, row: Json) -> Row:
-    """A bar of SNR; where both sides are equal it is as long as the longest, where it is too low it stands out."""
+    """A bar of SNR; where both sides are equal it has no end (999 dB would press all others flat)."""
     value = row.get("snr_db")
     if value is None:
         return Row(label, why=_why(row))
     colour = "bad" if value < row.get("needed_db", -IDENTICAL_DB) else "c3"
-    return Row(label, (Segment(max(float(value), 0.0), colour, f"{label}: {decibels(value)}"),), decibels(value))
+    segment = Segment(max(float(value), 0.0), colour, f"{label}: {decibels(value)}")
+    return Row(label, (segment,), decibels(value), endless=value >= IDENTICAL_DB)
 
 
-def _capped(rows: list[Row]) -> list[Row]:
-    """Bars of what is identical cut down to the longest other one: 999 dB would press all others flat."""
-    finite = [row.segments[0].value for row in rows if row.segments and row.segments[0].value < IDENTICAL_DB]
-    most = max(finite, default=100.0) or 1.0
-    return [
-        Row(r.label, tuple(Segment(min(s.value, most), s.colour, s.told) for s in r.segments), r.note, None, r.why)
-        for r in rows
-    ]
+def _bars_card(ident: str, title: str, caption: str, rows: list[Row]) -> Card:
+    if any(row.endless for row in rows):
+        caption += " A bar with a broken end is identical, without any error: on this scale it has no end."
+    return Card(title, bars(ident, title, rows, "dB"), caption)
 
 
 def _component_card(components: Json, ident: str) -> Card:
     title = "Signal over error, by component"
-    rows = _capped([_row(name, row) for name, row in components.items()])
     caption = "Against PyTorch in fp32. At 60 dB the error is a thousandth of the signal."
-    return Card(title, bars(ident, title, rows, "dB"), caption)
+    return _bars_card(ident, title, caption, [_row(name, row) for name, row in components.items()])
 
 
 def _stage_card(component: str, rows: list[Json], ident: str) -> Card:
     title = f"{component}: signal over error after each stage"
-    drawn = [_row(str(row.get("pass") or row.get("stage")), row) for row in rows]
-    return Card(title, bars(ident, title, _capped(drawn), "dB"), "Against PyTorch in fp32, on latents of its own loop.")
+    drawn = [_row(_stage_name(row), row) for row in rows]
+    return _bars_card(ident, title, "Against PyTorch in fp32, on latents of its own loop.", drawn)
+
+
+def _stage_name(row: Json) -> str:
+    """Its pass, or what it is where no pass made it, in the same way: 00-frontend is `frontend`."""
+    return str(row.get("pass") or _NUMBER.sub("", str(row.get("stage"))))
 
 
 def _block_card(component: str, rows: list[Json], ident: str) -> Card:
@@ -127,13 +132,15 @@ def _block_card(component: str, rows: list[Json], ident: str) -> Card:
     ]
     series = [one for one in series if len(one.points) >= _FEW]
     if not series:
-        return Card(title, why=_why(rows[0]))
+        return Card(title, why=next((str(row["why"]) for row in rows if row.get("why")), _TOO_FEW))
     callout, caption = None, ""
     if (shown := _shown(rows)) is not None:
         index, value, block, departs = shown
-        callout = Callout(Point(index, min(value, cap), ""), block)
+        callout = Callout(Point(index, max(min(value, cap), 0.0), ""), block)
         what = "First to depart" if departs else "No block departs; most error"
         caption = f"{what}: {block}, {decibels(value)} by itself."
+    if any(row.get(key) is not None and not _finite(row[key]) for row in rows for key in _DB):
+        caption = f"{caption} Identical blocks are drawn at the top.".strip()
     legend = tuple((one.colour, one.label) for one in series)
     return Card(title, lines(ident, title, series, "dB", "blocks, in running order", callout), caption, legend)
 
@@ -151,11 +158,14 @@ def _points(rows: list[Json], key: str, cap: float) -> tuple[Point, ...]:
 
 
 def _shown(rows: list[Json]) -> tuple[int, float, str, bool] | None:
-    """Number, SNR by itself and name of the first block that departs, or else of the one with the least, and which."""
+    """Number, SNR by itself and name of the first block that departs, or else of the one with the least, and which.
+
+    None where no block has an error of its own.
+    """
     known = [
         (i, float(row["local_snr_db"]), str(row.get("block")), bool(row.get("departs")))
         for i, row in enumerate(rows, 1)
-        if row.get("local_snr_db") is not None
+        if _finite(row.get("local_snr_db"))
     ]
     departing = [one for one in known if one[3]]
     return departing[0] if departing else min(known, key=lambda one: one[1], default=None)
@@ -187,7 +197,7 @@ def _stage_table(stages: list[Json], ident: str) -> Table:
         (
             text(row["component"]),
             text(row.get("stage", "")),
-            text(row.get("pass") or ""),
+            text(row["pass"]) if row.get("pass") else absent(notes, _NO_PASS),
             *(_cell(row, key, notes) for key in ("snr_db", "added_db", "max_abs_error")),
         )
         for row in stages

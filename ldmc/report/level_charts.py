@@ -12,7 +12,7 @@ from ldmc.report.charts.bars import Limit, Row, Segment, bars
 from ldmc.report.charts.lines import Point, Series, lines
 from ldmc.report.inputs import Json
 from ldmc.report.measures import ENERGY, GPU, RSS, SPEEDUP, TOTAL, Measure, joined, measure, reason
-from ldmc.report.units import MIB, number, seconds, size, times
+from ldmc.report.units import MIB, number, size, time_unit, times
 
 _COLOURS = ("c4", "c2", "c3", "c1", "c5", "c6")
 _LEAST_RUNS = 3  # fewer make no line
@@ -21,15 +21,21 @@ _LEAST_RUNS = 3  # fewer make no line
 def latency(levels: list[Json], ident: str) -> Card:
     """Denoise and decode stacked, as Figure 4 of the paper; the whisker goes to the 90th percentile."""
     title = "Latency by level"
-    rows = [_latency_row(level) for level in levels]
+    of = time_unit(max((_p90(level) or TOTAL.value(level) or 0.0 for level in levels), default=0.0))
+    rows = [_latency_row(level, *of) for level in levels]
     if not any(row.segments for row in rows):
         return Card(title, why=joined(row.why for row in rows))
-    caption = "Median time of one drawing. The thin line reaches to the 90th percentile."
-    return Card(title, bars(ident, title, rows, "s"), caption, (("c1", "denoise"), ("c2", "decode")))
+    caption = "Median time of one drawing. The thin line reaches to the 90th percentile (p90)."
+    return Card(title, bars(ident, title, rows, of[0]), caption, (("c1", "denoise"), ("c2", "decode")))
 
 
-def _latency_row(level: Json) -> Row:
-    whole = TOTAL.value(level)
+def _p90(level: Json) -> float | None:
+    return (level.get("total") or {}).get("p90_seconds")
+
+
+def _latency_row(level: Json, unit: str, length: float) -> Row:
+    """Lengths and numbers in `unit`, which is `length` seconds."""
+    whole, p90 = TOTAL.value(level), _p90(level)
     if whole is None:
         return Row(level["title"], why=reason(level, TOTAL))
     parts = [
@@ -37,11 +43,14 @@ def _latency_row(level: Json) -> Row:
         for name, colour in (("denoise", "c1"), ("decode", "c2"))
     ]
     segments = tuple(
-        Segment(part, colour, f"{level['title']}: {name} {seconds(part)}")
+        Segment(part / length, colour, f"{level['title']}: {name} {number(part / length)} {unit}")
         for name, colour, part in parts
         if part is not None
-    ) or (Segment(whole, "c4", f"{level['title']}: {seconds(whole)}"),)
-    return Row(level["title"], segments, seconds(whole), level["total"].get("p90_seconds"))
+    ) or (Segment(whole / length, "c4", f"{level['title']}: {number(whole / length)} {unit}"),)
+    note = f"{number(whole / length)} {unit}"
+    if p90 is None:
+        return Row(level["title"], segments, note)
+    return Row(level["title"], segments, f"{note} (p90 {number(p90 / length)})", p90 / length)
 
 
 def _simple(
@@ -119,19 +128,26 @@ def energy(data: Json, ident: str) -> Card:
 def every_run(levels: list[Json], ident: str) -> Card:
     """The total of run after run: drift and throttling show here."""
     title = "Every run, in order"
-    series: list[Series] = []
-    for level in levels:
-        index = len(series)
-        totals = [run[2] for run in level.get("run_seconds") or () if len(run) > 2 and run[2] is not None]
-        if len(totals) >= _LEAST_RUNS:
-            points = tuple(Point(i, value, f"run {i}: {seconds(value)}") for i, value in enumerate(totals, start=1))
-            series.append(Series(level["title"], _COLOURS[index % len(_COLOURS)], points, index >= len(_COLOURS)))
-    if not series:
+    shown = [(level["title"], totals) for level in levels if len(totals := _totals(level)) >= _LEAST_RUNS]
+    if not shown:
         return Card(title, why=f"fewer than {_LEAST_RUNS} runs of each level are in the result")
+    unit, length = time_unit(max(max(totals) for _, totals in shown))
+    series = []
+    for index, (name, totals) in enumerate(shown):
+        points = tuple(
+            Point(i, value / length, f"run {i}: {number(value / length)} {unit}")
+            for i, value in enumerate(totals, start=1)
+        )
+        series.append(Series(name, _COLOURS[index % len(_COLOURS)], points, index >= len(_COLOURS)))
     legend = tuple((one.colour, one.label) for one in series)
     return Card(
         title,
-        lines(ident, title, series, "seconds", "run"),
+        lines(ident, title, series, unit, "run"),
         "Levels take turns, so that drift meets all alike.",
         legend,
     )
+
+
+def _totals(level: Json) -> list[float]:
+    """Seconds of every run that was finished."""
+    return [run[2] for run in level.get("run_seconds") or () if len(run) > 2 and run[2] is not None]

@@ -40,8 +40,8 @@ def budget_tile(plan: Json | None) -> Tile:
     if budget is None:
         return Tile("Memory", size(peak), "predicted; this target has no budget")
     if plan["fits"]:
-        return Tile("Memory", "Fits", f"{mib(peak)} of {size(budget)}, predicted", "good", peak / budget)
-    return Tile("Memory", "Over", f"{mib(peak)} of {size(budget)}: {size(plan['over_bytes'])} too much", "bad", 1.0)
+        return Tile("Memory", "Fits", f"{size(peak)} of {size(budget)}, predicted", "good", peak / budget)
+    return Tile("Memory", "Over", f"{size(peak)} of {size(budget)}: {size(plan['over_bytes'])} too much", "bad", 1.0)
 
 
 def memory_view(bundle: Bundle, ident: str) -> MemoryView:
@@ -113,7 +113,7 @@ def _whole_card(runs: list[Run], budget: int | None, ident: str) -> Card:
 
 def _activations_card(run: Run, line: Json, ident: str) -> Card:
     title = f"{run.name}: activations, operator by operator"
-    named = [f"{buffer['name']} ({mib(buffer['bytes'])} MiB)" for buffer in line["alive"][:_NAMED]]
+    named = [f"{buffer['name']} ({size(buffer['bytes'])})" for buffer in line["alive"][:_NAMED]]
     rest = len(line["alive"]) - len(named)
     more = f" and {rest} more" if rest > 0 else ""
     caption = f"At the peak {run.steps[run.peak_step]} runs. Alive then: {', '.join(named)}{more}."

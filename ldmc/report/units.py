@@ -27,21 +27,31 @@ def number(value: float) -> str:
 
 def seconds(value: float) -> str:
     """`850 µs`, `12.3 ms`, `1.17 s`."""
-    for limit, factor, unit in ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
-        if 0 < value < limit:
-            return f"{number(value * factor)} {unit}"
-    return f"{number(value)} s"
+    unit, length = time_unit(value)
+    return f"{number(value / length)} {unit}"
+
+
+def time_unit(most: float) -> tuple[str, float]:
+    """The unit in which times up to this one read best, and its length in seconds."""
+    for limit, unit, length in ((1e-3, "µs", 1e-6), (1.0, "ms", 1e-3)):
+        if 0 < most < limit:
+            return unit, length
+    return "s", 1.0
 
 
 def size(value: float) -> str:
-    """`523 MiB`, `66.4 MiB`, `12 KiB`, `23.3 GiB`."""
+    """`523 MiB`, `66.4 MiB`, `12 KiB`, `23.3 GiB`, `256 bytes`."""
     if value >= _GIB_FROM:
         return f"{value / GIB:,.1f} GiB"
+    if 0 < value < KIB:
+        return f"{value:,.0f} bytes"
     return f"{mib(value)} MiB" if value >= MIB else f"{value / KIB:,.0f} KiB"
 
 
 def mib(value: float) -> str:
-    """Bytes as MiB, without the unit, for columns and axes: `2,256`, `66.4`."""
+    """Bytes as MiB, without the unit, for columns and axes: `2,256`, `66.4`, `0.0518`."""
+    if abs(value) < MIB:
+        return number(value / MIB)
     return f"{value / MIB:,.0f}" if value >= 100 * MIB else f"{value / MIB:,.1f}"
 
 

@@ -189,7 +189,7 @@ def verify() -> dict[str, Any]:
         {
             "component": c,
             "stage": f"{n:02d}-{p}",
-            "pass": p,
+            "pass": None if p == "frontend" else p,
             "form": "onnx",
             "snr_db": snr,
             "needed_db": 30.0,
@@ -198,6 +198,7 @@ def verify() -> dict[str, Any]:
             "why": why,
         }
         for c, n, p, snr, added, error, why in (
+            ("unet", 0, "frontend", 999.0, -999.0, 0.0, None),
             ("unet", 1, "fp16", 52.4, -52.4, 0.0041, None),
             ("unet", 2, "onnx", 52.1, -64.0, 0.0043, None),
             ("unet", 3, "fold", 51.9, -71.5, 0.0044, None),
@@ -235,6 +236,44 @@ def verify() -> dict[str, Any]:
         "stages": stages,
         "blocks": blocks,
     }
+
+
+def blocks(component: str, values: list[tuple[float | None, float | None]], name: str = "") -> list[dict[str, Any]]:
+    """Blocks with these values: up to here, and by itself."""
+    return [
+        {
+            "component": component,
+            "block": name or f"up_blocks.{index}.attentions.1",
+            "snr_db": snr,
+            "local_snr_db": local,
+            "max_abs_error": 0.001,
+            "departs": False,
+            "why": None,
+        }
+        for index, (snr, local) in enumerate(values)
+    ]
+
+
+def hostile() -> dict[str, Any]:
+    """Blocks that leave little room for a name: each component is a chart."""
+    slope = [(90.0 - i, 95.0 + i % 3) for i in range(24)]
+    random = np.random.RandomState(0)
+    shapes: dict[str, list[Any]] = {
+        "equal": [(60.0, 60.0)] * 12,
+        "two": [(60.0, 60.0), (61.0, 61.0)],
+        "two hundred": random.uniform(5, 150, (200, 2)).tolist(),
+        "zigzag": [(140.0, 1.0) if i % 2 else (1.0, 140.0) for i in range(200)],
+        "worst first": [(20.0, 5.0), *slope],
+        "worst last": [*slope, (20.0, 5.0)],
+        "worst amid": [*slope[:12], (20.0, 5.0), *slope[12:]],
+        "some identical": [(999.0, 999.0) if i % 3 else (40.0 + i, 60.0 - i) for i in range(20)],
+        "below zero": [(-3.0 - i, -12.0 + i % 4) for i in range(10)],
+        "some without": [(60.0, None if i else 80.0) for i in range(9)],
+        "real": [(109, 109), (128, 135), (127, 139), (119, 127), (130, 139), (117, 122), (118, 129), (131, 132)],
+    }
+    found = [one for component, values in shapes.items() for one in blocks(component, values)]
+    found += blocks("long name", [(50.0 + 10 * (i % 2), 70.0 - 10 * (i % 2)) for i in range(9)], "W" * 60)
+    return {"ok": True, "blocks": found}
 
 
 def save(data: dict[str, Any], file: Path) -> Path:

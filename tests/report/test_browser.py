@@ -119,7 +119,7 @@ def test_every_chart_is_drawn_and_its_text_can_be_read(visit: Any, size: dict[st
         ("result0-runs", "line", 4),
         ("result0-runs", "point", 20),  # five runs each
         ("check0-components", "bar", 2),
-        ("check0-stages-0", "bar", 3),  # the fourth waits for the device
+        ("check0-stages-0", "bar", 4),  # the fifth waits for the device
         ("check0-blocks-0", "line", 2),
         ("check0-blocks-0", "point", 42),
         ("bundle0-run", "area", 8),  # four kinds of memory, two components
@@ -241,6 +241,35 @@ def test_print_is_light_and_whole(visit: Any) -> None:
     assert one.page.evaluate("getComputedStyle(document.body).color") == "rgb(20, 24, 31)"
     assert one.page.locator("nav").is_hidden()
     assert one.page.pdf(format="A4").startswith(b"%PDF")
+
+
+NAME_ON_LINE = """() => [...document.querySelectorAll('svg.chart')].filter(s => s.querySelector('.line')).map(svg => {
+  const view = svg.viewBox.baseVal, inside = (p, b, air) =>
+    p.x > b.left - air && p.x < b.right + air && p.y > b.top - air && p.y < b.bottom + air;
+  const on = [...svg.querySelectorAll('text')].filter(t => t.getAttribute('style').includes('--bad')).map(text => {
+    const b = text.getBoundingClientRect(), points = [];
+    for (const path of svg.querySelectorAll('.line path')) {
+      const end = path.getTotalLength(), matrix = path.getScreenCTM();
+      for (let at = 0; at <= end; at += 0.5) points.push(path.getPointAtLength(at).matrixTransform(matrix));
+    }
+    const s = svg.getBoundingClientRect();
+    return {points: points.length, touched: points.filter(p => inside(p, b, 0)).length,
+      fits: b.left >= s.left && b.right <= s.right && b.top >= s.top && b.bottom <= s.bottom};
+  });
+  return {title: svg.querySelector('title').textContent, names: on};
+})"""
+
+
+@pytest.mark.parametrize("size", [NARROW, DESKTOP], ids=["360", "1280"])
+def test_the_name_of_the_worst_block_lies_on_no_line(browser: Any, tmp_path: Path, size: dict[str, int]) -> None:
+    write_report([samples.hostile()], tmp_path / "page.html")
+    one = Visit(browser, tmp_path / "page.html", viewport=size)
+    charts = one.page.evaluate(NAME_ON_LINE)
+    one.context.close()
+    assert len(charts) == 12
+    for chart in charts:
+        (name,) = chart["names"]
+        assert name["points"] > 100 and name["touched"] == 0 and name["fits"], chart
 
 
 def test_names_cannot_run(browser: Any, tmp_path: Path) -> None:

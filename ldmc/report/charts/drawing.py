@@ -26,8 +26,10 @@ COLOURS = {name: f"#{index:02x}{index:02x}{index:02x}" for index, name in enumer
 _VARIABLES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
 _HEX = re.compile(r"#[0-9a-f]{6}")
 _FONT = re.compile(r"font: (?:(\w+) )?([\d.]+)px [^;]+")
+_FAMILY = re.compile(r"font-family: [^;]+(?:; |$)")  # newer versions of matplotlib write it apart
 _REFERENCE = re.compile(r"#([\w-]+)")
 _LINK = "{http://www.w3.org/1999/xlink}href"
+_NARROW, _BROAD = frozenset("fijlrtI.,:;'|!()[]/- "), frozenset("mwMW@%")
 _DPI = 72  # matplotlib's SVG is in points: then a unit is a pixel
 
 
@@ -150,6 +152,17 @@ class Drawing:
             root.insert(place, element)
 
 
+def broad(text: str, size: float) -> float:
+    """How broad `text` is at most, in the page's font, whichever it is."""
+    return size * sum(map(_ems, text))
+
+
+def _ems(letter: str) -> float:
+    if letter in _NARROW:
+        return 0.42
+    return 1.0 if letter in _BROAD or not letter.isascii() else 0.78 if letter.isupper() else 0.64
+
+
 def _references(value: str) -> list[str]:
     return _REFERENCE.findall(value) if value.startswith(("#", "url(")) else []
 
@@ -158,5 +171,5 @@ def _themed(key: str, value: str) -> str:
     """Colours as variables, the page's font, and no font's own size of line."""
     if key != "style":
         return value
-    value = _FONT.sub(lambda found: f"font-size: {found[2]}px", value)
+    value = _FAMILY.sub("", _FONT.sub(lambda found: f"font-size: {found[2]}px", value))
     return _HEX.sub(lambda found: _VARIABLES.get(found[0], found[0]), value)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from ldmc.report.charts.drawing import COLOURS, FONT, SMALL, WIDTH, Drawing
-from ldmc.report.units import MIB, mib, size
+from ldmc.report.units import KIB, MIB, size
 
 _HEIGHT = 210.0
 _MARGINS = (44.0, 8.0, 20.0, 40.0)
@@ -55,7 +55,7 @@ def whole_run(ident: str, title: str, runs: Sequence[Run], budget_bytes: int | N
         _stack(drawing, run, start)
         drawing.text(start + 0.5, -top * 0.035, run.name, "muted", size=SMALL, ha="center", va="top")
         if run is peak:
-            _mark_peak(drawing, start + _share(run), run.peak_bytes, told)
+            _mark_peak(drawing, start + _share(run), run.peak_bytes / MIB, told, f"peak {size(run.peak_bytes)}")
         start += 1.04
     axes.set_xlim(0, start - 0.04)
     axes.set_xticks([])
@@ -65,7 +65,7 @@ def whole_run(ident: str, title: str, runs: Sequence[Run], budget_bytes: int | N
         drawing.text(
             0, budget_bytes / MIB + top * 0.015, f"budget {size(budget_bytes)}", "bad", size=SMALL, va="bottom"
         )
-    _upright(drawing)
+    _upright(drawing, "MiB")
     drawing.text(
         0.5,
         -0.13,
@@ -91,7 +91,7 @@ def _stack(drawing: Drawing, run: Run, start: float) -> None:
             continue
         height = run.fixed_bytes.get(band, 0.0) / MIB
         area = drawing.axes.fill_between([start, start + 1], floor, floor + height, color=COLOURS[colour], lw=0)
-        drawing.mark(area, "area", f"{run.name}: {band} {mib(height * MIB)} MiB")
+        drawing.mark(area, "area", f"{run.name}: {band} {size(height * MIB)}")
         floor += height
     kept = run.fixed_bytes.get("activations", 0.0) / MIB
     count = max(len(run.live_bytes), 1)
@@ -99,26 +99,27 @@ def _stack(drawing: Drawing, run: Run, start: float) -> None:
     tops = [floor + kept + live / MIB for live in run.live_bytes]
     area = drawing.axes.fill_between(xs, floor, tops, color=COLOURS["c2"], lw=0.6)
     most = max(run.live_bytes, default=0) + kept * MIB
-    drawing.mark(area, "area", f"{run.name}: activations up to {mib(most)} MiB")
+    drawing.mark(area, "area", f"{run.name}: activations up to {size(most)}")
 
 
 def activations(ident: str, title: str, run: Run) -> str:
     """What is alive at each operator of one component, with the network's blocks under it and the peak named."""
     peak_bytes = max(run.live_bytes)
+    unit, length = ("MiB", MIB) if peak_bytes >= MIB else ("KiB", KIB)
     told = f"peak {size(peak_bytes)} at {run.steps[run.peak_step]}"
     drawing = Drawing(ident, title, told, _HEIGHT, _MARGINS)
     axes = drawing.axes
     axes.set_xlim(0, len(run.steps))
-    axes.set_ylim(0, peak_bytes / MIB * 1.16)
+    axes.set_ylim(0, peak_bytes / length * 1.16)
     area = axes.fill_between(
-        [index + 0.5 for index in range(len(run.live_bytes))], 0, [live / MIB for live in run.live_bytes],
+        [index + 0.5 for index in range(len(run.live_bytes))], 0, [live / length for live in run.live_bytes],
         color=COLOURS["c2"], step="mid", lw=0.6,
     )  # fmt: skip
     drawing.mark(area, "area", told)
     _blocks(drawing, run)
-    _mark_peak(drawing, run.peak_step + 0.5, peak_bytes, told)
+    _mark_peak(drawing, run.peak_step + 0.5, peak_bytes / length, told, f"peak {size(peak_bytes)}")
     axes.set_xticks([])
-    _upright(drawing)
+    _upright(drawing, unit)
     return drawing.svg()
 
 
@@ -159,19 +160,19 @@ def _spans(steps: Sequence[str]) -> list[tuple[str, str, int, int]]:
     return result
 
 
-def _mark_peak(drawing: Drawing, x: float, peak_bytes: float, told: str) -> None:
+def _mark_peak(drawing: Drawing, x: float, y: float, told: str, written: str) -> None:
     axes = drawing.axes
-    (dot,) = axes.plot([x], [peak_bytes / MIB], "o", ms=6, color=COLOURS["text"], mew=0, clip_on=False)
+    (dot,) = axes.plot([x], [y], "o", ms=6, color=COLOURS["text"], mew=0, clip_on=False)
     drawing.mark(dot, "point peak", told)
     left, right = axes.get_xlim()
     is_right = x > (left + right) / 2
     axes.annotate(
-        f"peak {size(peak_bytes)}", xy=(x, peak_bytes / MIB), xytext=(-6 if is_right else 6, 5), color=COLOURS["text"],
+        written, xy=(x, y), xytext=(-6 if is_right else 6, 5), color=COLOURS["text"],
         textcoords="offset points", ha="right" if is_right else "left", fontsize=FONT,
     )  # fmt: skip
 
 
-def _upright(drawing: Drawing) -> None:
+def _upright(drawing: Drawing, unit: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes = drawing.axes
@@ -181,7 +182,7 @@ def _upright(drawing: Drawing) -> None:
     drawing.text(
         -_MARGINS[0] / (WIDTH - _MARGINS[0]),
         1.03,
-        "MiB",
+        unit,
         "muted",
         size=SMALL,
         transform=axes.transAxes,
