@@ -77,39 +77,27 @@ def bench(
     Example:
       ldmc bench digits-ldm.cpu.ldmc --baseline eager,jit --runs 10
     """
-    from ldmc.compiler.frontend import ModelRequest, open_model
     from ldmc.compiler.levels.bench import bench
     from ldmc.compiler.levels.columns import markdown, paper_csv
     from ldmc.compiler.levels.contestant import BenchRequest
-    from ldmc.compiler.levels.level import default_device, gpu_of, levels_of, parse_baselines
-    from ldmc.runtime.ddim import DDIM
-    from ldmc.runtime.loader import check_threads
+    from ldmc.compiler.levels.level import default_device, levels_of, parse_baselines
     from ldmc.terminal import RichProgress
     from ldmc.terminal.bench import print_bench
 
     prepare_hub()
-    whole = (("steps", steps, 1), ("runs", runs, 1), ("warmup", warmup, 0), ("batch", batch, 1), ("seed", seed, 0))
-    for name, value, least in whole:
-        if value < least:
-            raise UsageError(f"--{name} is {value}, expected an integer from {least}")
-    check_threads(threads)
-    if not limit > 0:
-        raise UsageError(f"--limit is {limit:g} s, expected a number over 0")
+    _check_numbers(steps, runs, warmup, batch, seed, limit)
     terminal = console(as_json)
     levels = levels_of(bundles, parse_baselines(baseline))
     manifest = next(level.manifest for level in levels if level.manifest is not None)
-    DDIM(manifest.scheduler).check(steps)
-    if model is not None:
-        open_model(ModelRequest(model, manifest.data["source"]["weights"]["seed"]), lambda _: None)
     output = output or beside(bundles[0], "bench.json")
     page = None if no_report else output.with_suffix(".html")
     _check_outputs([file for file in (output, csv_file, markdown_file, page) if file is not None])
     device = device or default_device(levels)
-    gpu_of(device)
     power = "nvml" if device.startswith("cuda") else ""
     request = BenchRequest(
         tuple(levels), manifest, model, steps, runs, warmup, batch, seed, threads, device, limit, power, typed()
     )
+    request.check()
     result = bench(request, RichProgress(terminal))
     failure = _failure(result, output)
     print_bench(result, terminal)
@@ -124,6 +112,15 @@ def bench(
     if failure is not None:
         raise failure
     emit(result, as_json)
+
+
+def _check_numbers(steps: int, runs: int, warmup: int, batch: int, seed: int, limit: float) -> None:
+    whole = (("steps", steps, 1), ("runs", runs, 1), ("warmup", warmup, 0), ("batch", batch, 1), ("seed", seed, 0))
+    for name, value, least in whole:
+        if value < least:
+            raise UsageError(f"--{name} is {value}, expected an integer from {least}")
+    if not limit > 0:
+        raise UsageError(f"--limit is {limit:g} s, expected a number over 0")
 
 
 def _check_outputs(files: list[Path]) -> None:

@@ -20,11 +20,13 @@ def targets(name: str | None, as_json: bool) -> None:
     Example:
       ldmc targets jetson-nano
     """
+    from ldmc.compiler.pipeline import pipelines_of
     from ldmc.targets.reader import load_target, target_names
     from ldmc.terminal.targets import describe_target, print_target, print_targets
 
     if name is not None:
         found = [load_target(name)]
+        pipelines_of(None, found[0])  # a file may say a pass that there is not
         print_target(found[0], console(as_json))
     else:
         found = [load_target(known) for known in target_names()]

@@ -19,10 +19,9 @@ from ldmc.compiler.fit import Insertion
 from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, open_model, read_program
 from ldmc.compiler.job import Job, Written
 from ldmc.compiler.meter import Reading, measured
-from ldmc.compiler.pipeline import checked_pipeline
+from ldmc.compiler.pipeline import pipelines_of
 from ldmc.compiler.stage import StageRecord
 from ldmc.errors import UsageError
-from ldmc.ir import COMPONENTS
 from ldmc.passes.base import Pass
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
@@ -119,7 +118,7 @@ def build(
     """
     with measured() as total, less_garbage_collection():
         target = load_target(request.target)
-        pipelines = _pipelines(request, target)
+        pipelines = pipelines_of(request.passes, target)
         _check_machine(pipelines, target)
         _check_explicit_output(request, target)
         with progress.stage("open model", None), measured() as opening:
@@ -162,12 +161,6 @@ def _result(job: Job, output: Path, total: Reading, others: tuple[Reading, ...])
         tuple(step["part"] for step in job.pending),
         job.plan,
     )
-
-
-def _pipelines(request: BuildRequest, target: Target) -> dict[str, list[Pass]]:
-    """Every component's passes, form-checked."""
-    specs = target.pipelines if request.passes is None else dict.fromkeys(COMPONENTS, request.passes)
-    return {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
 
 
 def _check_machine(pipelines: dict[str, list[Pass]], target: Target) -> None:

@@ -10,7 +10,7 @@ import itertools
 
 from ldmc.compiler.spec import Placed, parse_pipeline
 from ldmc.errors import SpecError
-from ldmc.ir import Form
+from ldmc.ir import COMPONENTS, Form
 from ldmc.passes import TABLE, pass_class
 from ldmc.passes.base import Pass
 from ldmc.targets.target import Target
@@ -57,6 +57,24 @@ def checked_pipeline(text: str, target: Target) -> list[Pass]:
             fix=f"end with a pass that gives {wanted}: {', '.join(giving)}",
         )
     return [item.pass_ for item in placed]
+
+
+def pipelines_of(passes: str | None, target: Target) -> dict[str, list[Pass]]:
+    """Every component's passes, form-checked. passes: one spec for all components, or None for the target's own.
+
+    Raises:
+        SpecError: see `checked_pipeline`; of the target's own it says which of its keys is wrong.
+    """
+    if passes is not None:
+        return {name: checked_pipeline(passes, target) for name in COMPONENTS}
+    found = {}
+    for name in COMPONENTS:
+        try:
+            found[name] = checked_pipeline(target.pipelines[name], target)
+        except SpecError as error:
+            message = f"target {target.name!r}: pipelines.{name}: {error.message.splitlines()[0]}"
+            raise SpecError(message, text=error.text, position=error.position, fix=error.fix) from error
+    return found
 
 
 def to_one_graph(steps: list[Pass]) -> list[Pass]:

@@ -24,12 +24,12 @@ from ldmc.compiler.fit import Fitting
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.graph import states_all_shapes, summarise
 from ldmc.compiler.lower import Lowering
-from ldmc.compiler.pipeline import checked_pipeline
+from ldmc.compiler.pipeline import pipelines_of
 from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import Snapshot, StageRecord, snapshot
 from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import LdmcError, PassError
-from ldmc.ir import COMPONENTS, Component, Form, Stats
+from ldmc.ir import Component, Form, Stats
 from ldmc.passes.base import Pass
 from ldmc.targets.target import Target
 
@@ -82,8 +82,7 @@ def lower_request(
     Raises:
         LdmcError: as a build does before it reads weights.
     """
-    specs = target.pipelines if passes is None else dict.fromkeys(COMPONENTS, passes)
-    pipelines = {name: checked_pipeline(specs[name], target) for name in COMPONENTS}
+    pipelines = pipelines_of(passes, target)
     for name, steps in pipelines.items():
         _require_graph(name, functools.reduce(lambda form, step: step.gives(form), steps, Form.TORCH))
     # no weight is looked for

@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldmc.compiler.levels.level import Level
+from ldmc.compiler.frontend import ModelRequest, open_model
+from ldmc.compiler.levels.level import Level, gpu_of
 from ldmc.compiler.levels.process import LevelFailed, LevelProcess, LevelStopped
 from ldmc.compiler.levels.worker import Options
 from ldmc.runtime import memory
+from ldmc.runtime.ddim import DDIM
+from ldmc.runtime.loader import check_threads
 from ldmc.runtime.manifest import Manifest
 from ldmc.runtime.meters.watch import GpuMemory, Watch
 
@@ -45,6 +48,20 @@ class BenchRequest:
     limit_seconds: float = 600.0
     power: str = ""
     command: str = ""
+
+    def check(self) -> None:
+        """Refuse, before anything runs, what no level could do.
+
+        Raises:
+            UsageError: there is no such model or device. InputProblem: so many steps or threads cannot be had.
+            ModelError: the model is broken.
+        """
+        check_threads(self.threads)
+        DDIM(self.manifest.scheduler).check(self.steps)
+        gpu_of(self.device)
+        if self.model is not None:
+            seed = self.manifest.data["source"]["weights"]["seed"]
+            open_model(ModelRequest(self.model, seed), lambda _warning: None)
 
     def settings(self) -> dict[str, Any]:
         """What every level was given, for the result."""

@@ -164,7 +164,7 @@ while True:
     check_energy(level, 5.0)
     assert level["power_net_watts"] == pytest.approx(3.0)
     assert level["energy_net_joules"] == pytest.approx(3.0 * level["total"]["mean_seconds"])
-    assert done.stderr.splitlines() == ["power: tegrastats, POM_5V_IN", "idle: 2.00 W"]
+    assert done.stderr.splitlines() == ["power: tegrastats, POM_5V_IN", "idle: 2.00 W", "wrote here.json"]
     shown = done.stdout.splitlines()
     assert shown[0].startswith("tiny.jetson-nano.ldmc on ") and "wrote here.json" not in shown
     assert [line for line in shown if line.startswith("power    5.00 W (tegrastats, POM_5V_IN), ")]
