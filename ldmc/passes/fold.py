@@ -44,7 +44,7 @@ class Fold(Pass):
 
     def __post_init__(self) -> None:
         if not 1.0 <= self.max_growth < math.inf:
-            raise ValueError(f"max_growth={self.max_growth}: it is a number from 1")
+            raise ValueError(f"max_growth={self.max_growth}: it is a factor from 1")
 
     def run(self, component: Component, context: Context) -> Component:
         from ldmc.passes.rewrites import parameters, qkv

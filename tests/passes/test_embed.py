@@ -53,17 +53,17 @@ def test_the_command_is_one_that_torchtrtc_takes() -> None:
 
 def test_an_engine_that_is_built_here_waits_to_be_embedded() -> None:
     report = {
-        "part": "unet", "module": "tensorrt", "tensorrt": "10.3.0", "compute_capability": "8.6", "layers": 9,
+        "part": "unet", "module": "tensorrt_rtx", "tensorrt": "1.7.1.116", "compute_capability": "8.6", "layers": 9,
         "engine_layers": 1, "weights_bytes": 10, "activation_bytes": 20, "seconds": 3.5, "peak_rss_bytes": 40,
     }  # fmt: skip
     source = part("unet", (LATENT,), (NOISE,))
     built = source.evolve(form=Form.ENGINE, payload=Engines(source, (Path("x.engine"),), reports=(report,)))
-    target = load_target("cuda")
+    target = load_target("rtx-3070")
     assert emit.finish_steps(built, target) == []
     [step] = emit.finish_steps(embedded(built)[0], target)
     assert step["embed_argv"] == argv("unet/model.engine")
     assert (step["part"], step["status"], step["embed"], step["ladder"]) == ("unet", "done", True, [])
-    assert step["engine"]["tensorrt"] == "10.3.0" and "seconds" not in step["engine"]
+    assert step["engine"]["tensorrt"] == "1.7.1.116" and "seconds" not in step["engine"]
 
 
 @pytest.mark.parametrize("name", ["conv_in/Conv", "down_blocks.0.resnets.1/Add", "a.b_1", "time-embedding"])
@@ -85,7 +85,7 @@ def test_a_target_without_tensorrt_is_refused() -> None:
 @pytest.mark.parametrize(
     ("target", "spec", "words"),
     [
-        ("rtx-3070", "fp16,onnx,trt,embed", "runs tensorrt-rtx; torchtrtc embeds engines of TensorRT itself"),
+        ("cpu", "fp16,onnx,trt,embed", "'cpu' runs onnxruntime-cpu, not TensorRT"),
         ("jetson-nano", "fp16,onnx,partition{parts=2},trt,embed", "cannot take what 'partition' gives"),
     ],
 )

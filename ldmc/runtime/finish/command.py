@@ -132,6 +132,8 @@ def _dry_run(wanted, said, report):
             if "fallback" in settings and PROVIDER not in finisher.machine.libraries["onnxruntime_providers"]:
                 note = "; not installed here"
             said.line("    %-12s %s%s" % (word, plan.describe(settings), note))
+    for step in finisher.steps_to_embed():
+        said.line("  %s: is built, to be embedded: %s" % (step["part"], " ".join(step["embed_argv"])))
     wrong = [check for check in finisher.checks if check.problem]
     said.line("then: compare with the reference tensors, and time %d picture(s) of %d steps" % (
         wanted.runs, wanted.steps))

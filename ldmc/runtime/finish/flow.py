@@ -102,12 +102,15 @@ class Finisher(object):
                 self._say("%s: %s" % (step["part"], problem.message))
                 problems.append(problem)
 
+    def steps_to_embed(self):
+        """Steps whose engine is built and is still to be embedded."""
+        return [step for step in self.record.steps
+                if step.get("embed") and "engine" in step and "embedded" not in step]
+
     def embed(self):
         """Embeds the engines that are to be. Returns: the problems met."""
         problems = []
-        for step in self.record.steps:
-            if not step.get("embed") or "engine" not in step or "embedded" in step:
-                continue
+        for step in self.steps_to_embed():
             try:
                 embed.embed(self.record, step, self._say)
             except BundleProblem as problem:
