@@ -58,7 +58,7 @@ def with_level(**changes: Any) -> dict[str, Any]:
         (with_level(title=None), "levels[0].title is null, expected a string"),
         (with_level(status="done"), 'levels[0].status is "done", expected measured or stopped or failed'),
         (with_level(peak_rss_bytes="much"), 'levels[0].peak_rss_bytes is "much", expected a number or null'),
-        (with_level(total={"p50_seconds": None}), "levels[0].total is"),
+        (with_level(total={"p50_seconds": None}), "levels[0].total.p50_seconds is null"),
         (with_level(absent=["why"]), "levels[0].absent is"),
         ({"ok": True, "components": []}, "components is [], expected an object"),
         ({"stages": [1]}, "stages is [1], expected a list of objects with component"),
@@ -96,7 +96,7 @@ def change(key: str, value: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda bundle: (bundle / "manifest.json").unlink(), "cannot read"),
+        (lambda bundle: (bundle / "manifest.json").unlink(), "is no bundle: it has no manifest.json"),
         (lambda bundle: (bundle / "manifest.json").write_text("no"), "is not JSON"),
         (change("schema_version", 99), "schema_version 99"),
         (lambda bundle: (bundle / "reports/unet/02-fold.json").unlink(), "02-fold.json cannot be read"),

@@ -66,7 +66,7 @@ DRAWING = (
     Column("total", "total s", _phase("total", "p50_seconds"), _SECONDS),
     Column("total", "p90", _phase("total", "p90_seconds"), _SECONDS),
     Column("total", "p99", _phase("total", "p99_seconds"), _SECONDS),
-    Column("run_seconds", "n", lambda level: len(level["run_seconds"]) or None, "d"),
+    Column("run_seconds", "n", lambda level: len(level.get("run_seconds") or ()) or None, "d"),
     Column("speedup", "speedup", _of("speedup"), ".2f"),
     Column("psnr_db", "PSNR dB", _of("psnr_db"), ".1f"),
 )

@@ -80,7 +80,7 @@ def check_result(data: Mapping[str, Any], label: str) -> None:
         for key in keys:
             if not isinstance(data[section].get(key), (str, int, float, type(None))):
                 raise wrong(label, f"{section}.{key}", data[section][key], "a string, a number or null")
-    if not (data["machine"].get("memory_bytes") is None or is_number(data["machine"]["memory_bytes"])):
+    if not (data["machine"].get("memory_bytes") is None or _is_number(data["machine"]["memory_bytes"])):
         raise wrong(label, "machine.memory_bytes", data["machine"]["memory_bytes"], "a number or null")
     for index, level in enumerate(levels):
         _check_level(label, f"levels[{index}]", level)
@@ -95,14 +95,14 @@ def _check_level(label: str, place: str, level: Any) -> None:
     if level.get("status") not in _STATUSES:
         raise wrong(label, f"{place}.status", level.get("status"), " or ".join(_STATUSES))
     for key in _NUMBERS:
-        if not (level.get(key) is None or is_number(level[key])):
+        if not (level.get(key) is None or _is_number(level[key])):
             raise wrong(label, f"{place}.{key}", level[key], "a number or null")
     for key in _TIMES:
         _check_times(label, f"{place}.{key}", level.get(key))
     if level["status"] == "measured" and level.get("total") is None:
         raise wrong(label, f"{place}.total", None, "the times of a level that was measured")
     for key, width in (("warmup_seconds", 0), ("run_seconds", len(_TIMES))):
-        if not _is_table(level.get(key, []), width):
+        if not _is_table(level.get(key), width):
             raise wrong(label, f"{place}.{key}", level[key], f"a list of {'rows of ' if width else ''}numbers")
     absent = level.get("absent")
     if not isinstance(absent, dict) or not all(isinstance(why, str) for why in absent.values()):
@@ -116,16 +116,16 @@ def _check_times(label: str, place: str, times: Any) -> None:
     if not isinstance(times, dict) or not {"p50_seconds"} <= times.keys():
         raise wrong(label, place, times, "null or an object with p50_seconds")
     for key, value in times.items():
-        if not is_number(value) or value < 0:
+        if not _is_number(value) or value < 0:
             raise wrong(label, f"{place}.{key}", value, "a number from 0")
 
 
 def _is_table(found: Any, width: int) -> bool:
-    """A list of numbers, or of rows of `width` of them."""
+    """A list of numbers, or of rows of `width` of them; or null."""
     if not isinstance(found, list):
-        return False
+        return found is None
     rows = found if width else [found]
-    return all(isinstance(row, list) and len(row) == (width or len(row)) and all(map(is_number, row)) for row in rows)
+    return all(isinstance(row, list) and len(row) == (width or len(row)) and all(map(_is_number, row)) for row in rows)
 
 
 def _paper(device: str) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _paper(device: str) -> dict[str, Any]:
     return found
 
 
-def is_number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     """A number that can be drawn: finite, and not so large that it cannot be one of floating point."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
 
