@@ -417,8 +417,8 @@ BUNDLES: dict[str, tuple[Callable[[Path], object], int, tuple[str, ...], str]] =
         ("1 file is not as the manifest says", "decoder/model.onnx.data has ", "bytes, expected "), "again",
     ),
     "no manifest": (
-        lambda bundle: (bundle / "manifest.json").unlink(), 1, ("manifest.json", "No such file"),
-        "build the bundle again",
+        lambda bundle: (bundle / "manifest.json").unlink(), 1, ("x.ldmc is no bundle: it has no manifest.json",),
+        "made by `ldmc build`",
     ),
     "manifest that is not JSON": (
         lambda bundle: truncate(bundle / "manifest.json"), 1, ("manifest.json is not JSON",),
