@@ -70,7 +70,7 @@ def _total(level: Json) -> float | None:
 
 def _best(levels: list[Json]) -> Json | None:
     """The fastest bundle that was measured, else the fastest level."""
-    measured = [level for level in levels if _total(level) is not None]
+    measured = [level for level in levels if level["status"] == "measured"]
     candidates = [level for level in measured if level.get("kind") == "bundle"] or measured
     return min(candidates, key=lambda level: _total(level) or 0.0, default=None)
 

@@ -41,7 +41,7 @@ def drop_unfinished(folder):
 
 
 def flush(path):
-    """Has the system put a file, or a folder's list of names, onto the disk now."""
+    """Has the system put a file, or a folder's list of names, onto the disk now: before a rename that stands for it."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -141,6 +141,19 @@ def test_levels_have_their_numbers_or_their_reason(tmp_path: Path) -> None:
     assert all(version in page.text for version in data["packages"].values())
 
 
+def test_the_speedup_is_over_what_was_measured(tmp_path: Path) -> None:
+    """Where the baseline was stopped, the first level that was measured takes its place, and is named."""
+    result = samples.bench()
+    stopped = {**result["levels"][0], "status": "stopped", "why": "the limit"}  # its times notwithstanding
+    measured = [level for level in result["levels"] if level["status"] == "measured"]
+    page = tmp_path / "page.html"
+    write_report([{**result, "levels": [stopped, *measured[1:]]}], page)
+    text = page.read_text()
+    assert f"over {html.escape(measured[0]['title'])}" not in text
+    write_report([{**result, "levels": [stopped]}], page)
+    assert "none measured" in page.read_text()
+
+
 def test_a_column_without_any_number_gives_its_reason_and_no_zero(tmp_path: Path) -> None:
     page = page_of(samples.bench_without_power(), tmp_path=tmp_path)
     for name in ("Power", "Energy", "Energy above idle"):

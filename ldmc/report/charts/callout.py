@@ -75,7 +75,7 @@ def _anchor(x: float, box: BboxBase) -> tuple[str, float]:
 def _leader(start: tuple[float, float], end: tuple[float, float]) -> tuple[tuple[float, float], ...]:
     """From the ring's edge to the name."""
     share = RING / math.dist(start, end)
-    return (tuple(a + (b - a) * share for a, b in zip(start, end, strict=True)), end)  # type: ignore[return-value]
+    return (start[0] + (end[0] - start[0]) * share, start[1] + (end[1] - start[1]) * share), end
 
 
 def _crosses(leader: tuple[tuple[float, float], ...], curves: Sequence[Path]) -> bool:

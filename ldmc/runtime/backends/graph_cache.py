@@ -20,6 +20,7 @@ import shutil
 import uuid
 
 from ..digest import sha256_of_file, sha256_of_text
+from ..files import flush
 
 PREFIX = "optimized-"
 MODEL_NAME = "model.onnx"
@@ -113,18 +114,9 @@ class GraphCache(object):
         files = {}
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
-            _flush(path)
+            flush(path)
             files[name] = {"bytes": os.path.getsize(path), "sha256": sha256_of_file(path)}
         path = os.path.join(folder, KEY_NAME)
         with io.open(path, "w", encoding="utf-8") as stream:
             stream.write(json.dumps({"key": self.key, "files": files}, indent=1, sort_keys=True) + "\n")
-        _flush(path)
-
-
-def _flush(path):
-    """Onto the disk before the rename: a board that loses power must not keep a folder of zeros."""
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush(path)
