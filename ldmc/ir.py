@@ -137,11 +137,13 @@ class Network:
         The network proper is its child `net`, so that `net.` + key is the name of parameter `key`.
     mode: the `FakeTensorMode` the module was built under, and must be traced under.
     weights: source of the parameters, by the checkpoint's key.
+    fp32_modules: paths in `net` of what leaves fp16's range by the checkpoint's own word (`force_upcast`).
     """
 
     module: Any
     mode: Any
     weights: WeightSource
+    fp32_modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

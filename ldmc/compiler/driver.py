@@ -126,6 +126,8 @@ def build(
             output = request.output or Path(f"{opened.name}.{target.name}.ldmc")
             check_output(output, force=request.force)
             program = read_program(opened, request.model)
+        for note in opened.checkpoint.notes:
+            progress.note(note)
         with BundleWriter(output, force=request.force) as bundle:
             job = Job(request, target, opened, program, bundle, progress)
             with bundle.scratch() as scratch:

@@ -18,7 +18,6 @@ from typing import Any
 
 from ldmc.compiler import hub
 from ldmc.compiler.checkpoint import Checkpoint, read_checkpoint
-from ldmc.compiler.scheduler import scheduler_section
 from ldmc.errors import ModelError, UsageError
 from ldmc.ir import Component, Form, Network, Program, WeightSource
 
@@ -93,7 +92,7 @@ def read_program(opened: Opened, request: ModelRequest) -> Program:
     for name, build in (("unet", build_unet), ("decoder", build_decoder)):
         skeleton = build(opened.checkpoint)
         weights = _weights(opened, name, skeleton, seed)
-        payload = Network(skeleton.module, skeleton.mode, weights)
+        payload = Network(skeleton.module, skeleton.mode, weights, skeleton.fp32_modules)
         components.append(Component(name, Form.TORCH, payload, skeleton.inputs, skeleton.outputs))
     _check_fit(*components)
     source = {
@@ -102,7 +101,7 @@ def read_program(opened: Opened, request: ModelRequest) -> Program:
         "config_sha256": opened.checkpoint.config_sha256,
         "weights": _weights_section(opened, seed),
     }
-    return Program(opened.name, tuple(components), scheduler_section(opened.checkpoint.scheduler), source)
+    return Program(opened.name, tuple(components), opened.checkpoint.scheduler, source)
 
 
 def _check_fit(unet: Component, decoder: Component) -> None:

@@ -1,14 +1,14 @@
-"""The networks, by diffusers: built without weights for compiling, or with weights as the reference.
+"""The networks, by diffusers, as they are compiled: built under `FakeTensorMode`, where parameters have shapes and no
+storage. What they are compared with is in `eager`.
 
-Compiling: modules are built under `FakeTensorMode`, where parameters have shapes and no storage.
     unet:    (input_0 latent [1,C,H,W], input_1 timestep [1]) -> output_0 noise prediction [1,C,H,W]
              (and input_2, the text context, for UNet2DConditionModel)
     decoder: (input_0 latent [1,C,H,W]) -> output_0 image [1,3,H',W'] in [-1, 1]
-Reference: the same classes untouched, with real fp32 weights, read tensor by tensor.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +20,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ldmc.compiler.checkpoint import Checkpoint
+from ldmc.compiler.config_keys import KEYS, bookkeeping
 from ldmc.compiler.placeholder import Init, layer_inits
 from ldmc.compiler.quantiser import NearestCode
 from ldmc.errors import ModelError
-from ldmc.ir import TensorSpec, WeightSource
+from ldmc.ir import TensorSpec
 
 TEXT_TOKENS = 77  # length of the text context that every CLIP-conditioned UNet is run with
 
@@ -40,21 +41,41 @@ class UnetComponent(nn.Module):
         return output
 
 
+@dataclass(frozen=True)
+class LatentScaling:
+    """How latents as the UNet sees them become what the decoder was trained on: z * std / scale + mean + shift.
+
+    mean, std: a number for each channel; () where the model does not normalise its latents by channel.
+    """
+
+    scale: float
+    shift: float = 0.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def undone(self, latent: torch.Tensor) -> torch.Tensor:
+        """`latent`, [N, C, H, W], as the decoder takes it."""
+        if self.std:
+            latent = latent * _by_channel(latent, self.std)
+        if self.scale != 1.0:
+            latent = latent / self.scale
+        if self.mean:
+            latent = latent + _by_channel(latent, self.mean)
+        if self.shift != 0.0:
+            latent = latent + self.shift
+        return latent
+
+
 class DecoderComponent(nn.Module):
     """Latent as the UNet sees it -> image: undo the scaling, quantise (VQ), post_quant_conv, decoder."""
 
-    def __init__(self, net: Any, scale: float, shift: float) -> None:
+    def __init__(self, net: Any, scaling: LatentScaling) -> None:
         super().__init__()
         self.net = net
-        self.scale = scale
-        self.shift = shift
+        self.scaling = scaling
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
-        if self.scale != 1.0:
-            latent = latent / self.scale
-        if self.shift != 0.0:
-            latent = latent + self.shift
-        output: torch.Tensor = self.net.decode(latent, return_dict=False)[0]
+        output: torch.Tensor = self.net.decode(self.scaling.undone(latent), return_dict=False)[0]
         return output
 
 
@@ -64,6 +85,7 @@ class Skeleton:
 
     module, mode: see `ldmc.ir.Network`. expected: every parameter of the whole checkpoint file, key -> shape
     (a decoder's checkpoint also holds the encoder). inits: how each would be initialised.
+    fp32_modules: see `ldmc.ir.Network`.
     """
 
     module: nn.Module
@@ -72,13 +94,14 @@ class Skeleton:
     outputs: tuple[TensorSpec, ...]
     expected: Mapping[str, tuple[int, ...]]
     inits: Mapping[str, Init]
+    fp32_modules: tuple[str, ...] = ()
 
 
 def build_unet(checkpoint: Checkpoint) -> Skeleton:
     """The UNet of `checkpoint`, without weights."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
-        net = _construct(checkpoint.unet)
+        net = construct(checkpoint.unet)
     size = _sides(net.config.sample_size)
     inputs = [
         TensorSpec("input_0", "float32", (1, net.config.in_channels, *size)),
@@ -94,7 +117,7 @@ def build_decoder(checkpoint: Checkpoint) -> Skeleton:
     """The decoder of `checkpoint`, without weights and without its encoder."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
-        net = _construct(checkpoint.decoder)
+        net = construct(checkpoint.decoder)
     expected, inits = _shapes(net), layer_inits(net)
     if isinstance(net, VQModel):
         net.quantize = NearestCode(net.quantize.embedding)
@@ -103,34 +126,45 @@ def build_decoder(checkpoint: Checkpoint) -> Skeleton:
     side = [s // 2 ** (len(net.config.block_out_channels) - 1) for s in _image_sides(checkpoint, net)]
     latent = TensorSpec("input_0", "float32", (1, net.config.latent_channels, *side))
     image = TensorSpec("output_0", "float32", (1, net.config.out_channels, *_image_sides(checkpoint, net)))
-    module = DecoderComponent(net, *latent_scaling(checkpoint.decoder))
-    return Skeleton(module, mode, (latent,), (image,), expected, inits)
+    module = DecoderComponent(net, latent_scaling(checkpoint.decoder))
+    # diffusers' pipelines decode in fp32 where the configuration says that the decoder overflows (SDXL's does).
+    fp32_modules = ("decoder", "post_quant_conv") if checkpoint.decoder.get("force_upcast") is True else ()
+    return Skeleton(module, mode, (latent,), (image,), expected, inits, fp32_modules)
 
 
-def latent_scaling(config: Mapping[str, Any]) -> tuple[float, float]:
-    """Scale and shift that the decoder undoes: image = decode(latent / scale + shift).
+def latent_scaling(config: Mapping[str, Any]) -> LatentScaling:
+    """What the decoder of this configuration undoes.
 
     A VQModel configuration without `scaling_factor` is older than the key, and its latents are not scaled
     (CompVis' first stage has none); diffusers would fill in Stable Diffusion's 0.18215 there.
     """
     default = 1.0 if config["_class_name"] == "VQModel" else 0.18215
-    return float(config.get("scaling_factor", default)), float(config.get("shift_factor") or 0.0)
+    return LatentScaling(
+        float(config.get("scaling_factor", default)),
+        float(config.get("shift_factor") or 0.0),
+        tuple(map(float, config.get("latents_mean") or ())),
+        tuple(map(float, config.get("latents_std") or ())),
+    )
 
 
-def build_reference(checkpoint: Checkpoint, name: str, weights: WeightSource) -> nn.Module:
-    """Component `name` as plain diffusers, fp32, with its weights: what compiled outputs are compared with."""
-    with torch.device("meta"):
-        net = _construct(checkpoint.unet if name == "unet" else checkpoint.decoder)
-    state = {key: _whole(weights, key, value.shape) for key, value in net.state_dict().items()}
-    net.load_state_dict(state, assign=True)
-    if name == "unet":
-        return UnetComponent(net).eval()
-    return DecoderComponent(net, *latent_scaling(checkpoint.decoder)).eval()
+def _by_channel(latent: torch.Tensor, values: tuple[float, ...]) -> torch.Tensor:
+    return latent.new_tensor(values).view(1, -1, 1, 1)
 
 
-def _construct(config: Mapping[str, Any]) -> Any:
+def construct(config: Mapping[str, Any]) -> Any:
+    """The network of diffusers that `config`, a parsed config.json, describes.
+
+    Raises:
+        ModelError: the installed diffusers cannot build it, or does not know one of its keys.
+    """
     cls = getattr(diffusers, config["_class_name"])
-    known = {key: value for key, value in config.items() if not key.startswith("_")}
+    known = {key: value for key, value in config.items() if not bookkeeping(key)}
+    harmless = KEYS[config["_class_name"]].harmless
+    for key in known.keys() - inspect.signature(cls.__init__).parameters.keys() - harmless.keys():
+        raise ModelError(
+            f"{config['_class_name']}: diffusers {diffusers.__version__} does not know the key {key}",
+            fix="install a diffusers that does: pip install -U diffusers",
+        )
     try:
         return cls.from_config(known).eval()
     except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
@@ -138,12 +172,6 @@ def _construct(config: Mapping[str, Any]) -> Any:
             f"{config['_class_name']}: diffusers cannot build this configuration: {error}",
             fix="check config.json",
         ) from error
-
-
-def _whole(weights: WeightSource, key: str, shape: torch.Size) -> torch.Tensor:
-    """Parameter `key` in fp32, in memory of its own: kernels round differently where a tensor lies unaligned."""
-    pieces = [torch.from_numpy(chunk).float() for chunk in weights.chunks(key)]
-    return torch.cat(pieces).reshape(shape)
 
 
 def _shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:

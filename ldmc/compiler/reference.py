@@ -28,11 +28,11 @@ def save_reference(opened: Opened, component: Component, network: Network, last_
     """
     import torch
 
-    from ldmc.compiler.networks import build_reference
+    from ldmc.compiler.eager import eager_component
 
     calls = [_inputs(component, round(fraction * last_timestep), k) for k, fraction in enumerate(_FRACTIONS)]
     calls = calls if len(component.inputs) > 1 else calls[:1]
-    module = build_reference(opened.checkpoint, component.name, network.weights)
+    module = eager_component(opened.checkpoint, component.name, network.weights)
     with torch.inference_mode():
         outputs = [module(*(_tensor(array) for array in call)).numpy() for call in calls]
     arrays: dict[str, Any] = {f"in_{k}": np.stack(values) for k, values in enumerate(zip(*calls, strict=True))}

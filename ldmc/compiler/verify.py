@@ -28,7 +28,7 @@ from ldmc.compiler.runnable import open_here
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
-from ldmc.runtime.ddim import DDIM
+from ldmc.runtime.schedulers import sampler_of
 from ldmc.runtime.manifest import Manifest, check_files
 from ldmc.targets.reader import load_target, target_names
 
@@ -120,7 +120,7 @@ def verify_bundle(
         ModelError: the checkpoint cannot be read. VerificationError: it is another one.
     """
     manifest = read_whole_manifest(bundle)
-    DDIM(manifest.scheduler).check(steps)
+    sampler_of(manifest.scheduler).check(steps)
     check_files(manifest.root, manifest, hashes=True)
     opened, program = open_original(manifest.data["source"], model)
     dtype = manifest.components["unet"].inputs[0].dtype
@@ -162,22 +162,22 @@ def _compare(
     opened: Opened, program: Program, manifest: Manifest, pipeline: Any, latent: Any, steps: int
 ) -> tuple[dict[str, ComponentResult], float]:
     """Run both sides; the reference's components are loaded one at a time."""
-    from diffusers import DDIMScheduler
+    from ldmc.compiler.eager import denoise, eager_scheduler
 
-    scheduler: Any = DDIMScheduler(
-        **{key: value for key, value in program.scheduler.items() if key != "type"}
-    )
+    scheduler = eager_scheduler(opened.checkpoint)
     last = scheduler.config.num_train_timesteps - 1
     unet = _reference(opened, program, "unet")
-    calls = [round(fraction * last) for fraction in _TIMESTEPS]
-    expected = np.concatenate([unet(latent, t) for t in calls])
-    actual = np.concatenate([pipeline.unet(latent, t) for t in calls])
+    calls = [_tensor(round(fraction * last)) for fraction in _TIMESTEPS]
+    expected = np.concatenate([unet(_tensor(latent), t).numpy() for t in calls])
+    actual = np.concatenate([pipeline.unet(latent, int(t)) for t in calls])
     results = {"unet": _result(manifest, "unet", expected, actual)}
-    denoised = _denoise(unet, scheduler, latent, steps)
+    denoised = denoise(scheduler, unet, _tensor(latent), steps)
     del unet
     decoder = _reference(opened, program, "decoder")
-    results["decoder"] = _result(manifest, "decoder", decoder(latent), pipeline.decode(latent))
-    wanted = np.rint(np.clip((decoder(denoised) + 1) * 127.5, 0, 255))[0].transpose(1, 2, 0)
+    expected = decoder(_tensor(latent)).numpy()
+    results["decoder"] = _result(manifest, "decoder", expected, pipeline.decode(latent))
+    image = decoder(denoised).numpy()
+    wanted = np.rint(np.clip((image + 1) * 127.5, 0, 255))[0].transpose(1, 2, 0)
     picture = pipeline.generate(steps=steps, latent=latent)
     return results, psnr_db(wanted, picture, peak=255.0)
 
@@ -190,34 +190,26 @@ def _result(manifest: Manifest, name: str, expected: Any, actual: Any) -> Compon
 
 
 def _reference(opened: Opened, program: Program, name: str) -> Callable[..., Any]:
-    """Component `name` in PyTorch eager fp32, as a function of numpy arrays."""
+    """Component `name` in PyTorch eager fp32, as a function of a latent and, for the UNet, a timestep."""
     import torch
 
-    from ldmc.compiler.networks import build_reference
+    from ldmc.compiler.eager import eager_component
 
     weights = next(c.payload.weights for c in program.components if c.name == name)
-    module = build_reference(opened.checkpoint, name, weights)
+    module = eager_component(opened.checkpoint, name, weights)
 
-    def call(latent: Any, t: int | None = None) -> Any:
-        inputs = [torch.from_numpy(latent)]
-        if t is not None:
-            inputs.append(torch.full((len(latent),), t, dtype=torch.int64))
+    def call(latent: Any, t: Any = None) -> Any:
+        inputs = [latent] if t is None else [latent, t.to(torch.int64).expand(len(latent))]
         with torch.inference_mode():
-            return module(*inputs).numpy()
+            return module(*inputs)
 
     return call
 
 
-def _denoise(unet: Callable[..., Any], scheduler: Any, latent: Any, steps: int) -> Any:
-    """diffusers' own DDIM loop."""
+def _tensor(value: Any) -> Any:
     import torch
 
-    scheduler.set_timesteps(steps)
-    sample = torch.from_numpy(latent)
-    for t in scheduler.timesteps:
-        noise = torch.from_numpy(unet(sample.numpy(), int(t)))
-        sample = scheduler.step(noise, int(t), sample).prev_sample
-    return sample.numpy()
+    return torch.as_tensor(value)
 
 
 def _overflow(bundle: Path, manifest: Manifest, program: Program, latent: Any) -> tuple[str, str]:
@@ -274,4 +266,4 @@ def _cure(
             return find_overflow(name, file, inputs)
 
     fp16 = next(step for step in steps if isinstance(step, Fp16))
-    return cure(found, fp16.keep or target.fp32_islands, retry)
+    return cure(found, fp16.kept(component, target), retry)

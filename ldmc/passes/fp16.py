@@ -31,8 +31,8 @@ _TIMESTEPS = ("Timesteps", "GaussianFourierProjection")
 class Fp16(Pass):
     """Half-precision weights and I/O.
 
-    keep: kinds and `COMPONENT/module.path`s that stay fp32; empty means what the target asks for, and
-        `keep=none` keeps nothing.
+    keep: kinds and `COMPONENT/module.path`s that stay fp32; empty means what the target asks for and what the
+        checkpoint says of itself (`force_upcast`), and `keep=none` keeps nothing.
     """
 
     keep: tuple[str, ...] = ()
@@ -57,11 +57,16 @@ class Fp16(Pass):
             return f"target {target.name!r} computes in {', '.join(target.precisions)}, not in float16"
         return ""
 
+    def kept(self, component: Component, target: Target) -> tuple[str, ...]:
+        """What stays fp32 of `component` (in TORCH form): as asked for, or as target and checkpoint have it."""
+        own = (f"{component.name}/{path}" for path in component.payload.fp32_modules)
+        return self.keep or (*target.fp32_islands, *own)
+
     def run(self, component: Component, context: Context) -> Component:
         from ldmc.passes.modules import copied
 
         network: Network = component.payload
-        keep = self.keep or context.target.fp32_islands
+        keep = self.kept(component, context.target)
         module = copied(network.module)
         roots = _island_roots(module.net, keep, component.name)
         with network.mode:
@@ -71,6 +76,8 @@ class Fp16(Pass):
             if "softmax" in keep:
                 _softmax_in_fp32(module.net)
         context.remark(f"{len(roots)} fp32 islands: {', '.join(keep)}")
+        if network.fp32_modules and not self.keep:
+            context.remark("its configuration says force_upcast: it overflows in fp16, so its layers stay in fp32")
         return component.evolve(
             payload=replace(network, module=module),
             inputs=tuple(map(_half, component.inputs)),

@@ -1,4 +1,4 @@
-"""Opens a bundle and draws with it: noise -> DDIM steps with the UNet -> decoder -> picture."""
+"""Opens a bundle and draws with it: noise -> the sampler's steps with the UNet -> decoder -> picture."""
 
 import os
 import time
@@ -7,10 +7,10 @@ import numpy as np
 
 from . import backends
 from .component import Component
-from .ddim import DDIM
 from .errors import BundleProblem, InputProblem
 from .manifest import check_files, read_manifest
 from .residency import Components
+from .schedulers import sampler_of
 
 MAX_SEED = 2 ** 32 - 1
 MOST_THREADS_PER_CORE = 4  # each has a stack and spins: thousands of them take a machine down
@@ -45,7 +45,7 @@ def load(path, verify=False, threads=None, cache=True, sources=False):
     check_files(manifest.root, manifest, hashes=verify)
     if sources:
         manifest = manifest.of_sources()
-    DDIM(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
+    sampler_of(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
     _check_components(manifest)
     remarks = []
     if manifest.placeholder_weights:
@@ -124,33 +124,33 @@ class Pipeline(object):
         Args:
             seed: picture k of a batch is what seed + k draws alone. The noise is numpy's RandomState(seed), so it
                 is the same for every numpy and Python; the picture is the same up to the engine's rounding.
-            steps: DDIM steps, 1 to the scheduler's num_train_timesteps.
+            steps: of the sampler, 1 to the scheduler's num_train_timesteps.
             batch: pictures to draw.
-            eta: 0 to 1: how much fresh noise each step adds.
+            eta: 0 to 1: how much fresh noise each step adds; only DDIM takes one over 0.
             latent: float, [batch, channels, height, width]: start from this instead of the seed's first noise.
-            on_step: called as on_step(done, steps) after each step.
+            on_step: called as on_step(done, calls) after each call of the UNet; a sampler may need more than steps.
         Returns: (image, seconds): uint8, H x W x 3, or N x H x W x 3 for a batch over 1; a dict of
             denoise_seconds, decode_seconds, total_seconds; open_seconds: how much of these went into opening
             components, where they are loaded one at a time; start_monotonic_seconds, end_monotonic_seconds: when it
             was, by time.monotonic(), which all processes of a Linux machine share.
         Raises: InputProblem for an argument that does not fit; BundleProblem where a component fails.
         """
-        sampler = DDIM(self.manifest.scheduler)
+        sampler = sampler_of(self.manifest.scheduler)
         timesteps = sampler.timesteps(steps)
         sampler.check_range(timesteps)
         sources = _noise_sources(seed, batch)
-        if isinstance(eta, bool) or not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
-            raise InputProblem("eta is %r, expected a number from 0 to 1" % (eta,))
+        _check_eta(eta, sampler)
         sample = self._draw(sources)
         if latent is not None:
             sample = self._latents(latent).astype(np.float32)
             if len(sample) != batch:
                 raise InputProblem("latent holds %d latents and batch is %d" % (len(sample), batch))
+        sample = sampler.start(sample)
         opened_seconds = self._components.open_seconds
         start = time.monotonic()
         for done, t in enumerate(timesteps, 1):
             noise = self._draw(sources) if eta > 0 else None
-            sample = sampler.step(self.unet(sample, int(t)), t, sample, eta, noise)
+            sample = sampler.step(self.unet(sampler.network_input(sample), int(t)), t, sample, eta, noise)
             if on_step is not None:
                 on_step(done, len(timesteps))
         denoised = time.monotonic()
@@ -192,6 +192,13 @@ def _noise_sources(seed, batch):
     if seed + batch - 1 > MAX_SEED:
         raise InputProblem("seed %d and batch %d reach over the largest seed, %d" % (seed, batch, MAX_SEED))
     return [np.random.RandomState(int(seed) + k) for k in range(batch)]
+
+
+def _check_eta(eta, sampler):
+    if isinstance(eta, bool) or not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
+        raise InputProblem("eta is %r, expected a number from 0 to 1" % (eta,))
+    if eta > 0 and not sampler.takes_eta:
+        raise InputProblem("eta is %g; the bundle's sampler, %s, adds no noise" % (eta, sampler.name), "leave eta out")
 
 
 def _to_uint8(images):

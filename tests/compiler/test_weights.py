@@ -14,7 +14,7 @@ import torch
 from ldmc.compiler import weights as weights_module
 from ldmc.compiler.checkpoint import read_checkpoint
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
-from ldmc.compiler.networks import build_reference
+from ldmc.compiler.eager import eager_component
 from ldmc.compiler.weights import CheckpointWeights, file_records, find_weights, open_weights
 from ldmc.errors import ModelError
 from tests import checkpoints
@@ -319,7 +319,7 @@ def reference_outputs(folder: Path) -> dict[str, Any]:
     inputs = {"unet": (latent, torch.tensor([500])), "decoder": (latent,)}
     outputs = {}
     for component in program.components:
-        module = build_reference(read_checkpoint(folder), component.name, component.payload.weights)
+        module = eager_component(read_checkpoint(folder), component.name, component.payload.weights)
         with torch.inference_mode():
             outputs[component.name] = module(*inputs[component.name]).numpy()
     return outputs

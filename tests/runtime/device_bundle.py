@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 import ldmc.runtime
-from ldmc.runtime.ddim import DDIM
+from ldmc.runtime.schedulers.ddim import DDIM
 from tests.runtime.tiny_bundle import LATENT, SCHEDULER
 
 RUNTIME = Path(ldmc.runtime.__file__).parent

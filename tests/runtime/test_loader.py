@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 
 from ldmc.runtime import BundleProblem, InputProblem, load
-from ldmc.runtime.ddim import DDIM
+from ldmc.runtime.schedulers.ddim import DDIM
 from tests.runtime.tiny_bundle import LATENT, SCHEDULER, make_bundle
 
 

@@ -39,7 +39,8 @@ class Lowered:
     """One component as its engine gets it.
 
     spec: the passes asked for, with what was put between them. whole: its graph before it was cut into parts.
-    parts: the graphs that run, in order. insertions: what was put between, and why, one line each.
+    parts: the graphs that run, in order. insertions: what was put between, or taken otherwise than the checkpoint
+    says, and why; one line each.
     """
 
     name: str
@@ -88,8 +89,11 @@ def lower_request(
     # no weight is looked for
     seeded = replace(model, random_seed=model.random_seed or 0, require_weights=False)
     with less_garbage_collection():
-        program = read_program(open_model(seeded, _unheard), seeded)
-        return _run_all([_Job(c, pipelines[c.name], target, strict) for c in program.components])
+        opened = open_model(seeded, _unheard)
+        program = read_program(opened, seeded)
+        lowered = _run_all([_Job(c, pipelines[c.name], target, strict) for c in program.components])
+    notes = (*opened.checkpoint.notes, *lowered[0].insertions)
+    return (replace(lowered[0], insertions=notes), *lowered[1:])
 
 
 def _unheard(_: str) -> None:

@@ -5,8 +5,8 @@
 
 Latents of the loop, and not fresh noise at every timestep: late in the loop a UNet sees nearly clean latents, and the
 decoder sees nothing else; of noise there they would make values that no picture ever has. The loop is diffusers' own
-DDIM with the eager fp32 modules, from the noise of seed 0. A latent is rounded to what the bundle takes before either
-side sees it, so that this is no error of the bundle.
+with the checkpoint's scheduler and the eager fp32 modules, from the noise of seed 0. A latent is rounded to what the
+bundle takes before either side sees it, so that this is no error of the bundle.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ class Reference:
         self._manifest = manifest
         self._steps = steps
         self._folder = folder
-        count = min(timesteps, steps)
-        self._kept = {round(k * (steps - 1) / max(count - 1, 1)) for k in range(count)}
+        self._timesteps = timesteps
 
     def calls(self, wanted: Sequence[str], progress: Progress) -> Iterator[tuple[str, list[Call]]]:
         """Name and calls of each wanted component; its module is gone when they are given."""
@@ -80,30 +79,33 @@ class Reference:
     def _denoise(self, noise: Any, advance: Callable[[int], None]) -> tuple[Any, list[Call]]:
         """The loop; the last latent, and the calls that are compared."""
         import torch
-        from diffusers import DDIMScheduler
 
-        configuration = {key: value for key, value in self._program.scheduler.items() if key != "type"}
-        scheduler: Any = DDIMScheduler(**configuration)
+        from ldmc.compiler.eager import denoise, eager_scheduler
+
+        scheduler = eager_scheduler(self._opened.checkpoint)
         scheduler.set_timesteps(self._steps)
+        kept = _spread(min(self._timesteps, self._steps), len(scheduler.timesteps))
         module = self._module("unet")
-        latent, calls, compared = noise, [], []
-        for number, t in enumerate(scheduler.timesteps):
-            inputs = self._inputs("unet", latent, int(t))
-            call = self._call("unet", module, inputs, number if number in self._kept else None)
-            if number in self._kept:
-                calls.append(call)
-                compared.append(int(t))
-            sample = torch.from_numpy(inputs[0].astype(np.float32))
-            latent = scheduler.step(torch.from_numpy(call.output), t, sample).prev_sample.numpy()
+        made: list[tuple[int, Call | None]] = []
+
+        def unet(latent: Any, t: Any) -> Any:
+            number = len(made)
+            inputs = self._inputs("unet", latent.numpy(), int(t))
+            call = self._call("unet", module, inputs, number if number in kept else None)
+            made.append((int(t), call if number in kept else None))
             advance(1)
-        self.compared = tuple(compared)
-        return latent, calls
+            return torch.from_numpy(call.output)
+
+        latent = denoise(scheduler, unet, torch.from_numpy(noise.astype(np.float32)), self._steps)
+        calls = [(t, call) for t, call in made if call is not None]
+        self.compared = tuple(t for t, _ in calls)
+        return latent.numpy(), [call for _, call in calls]
 
     def _module(self, name: str) -> Any:
-        from ldmc.compiler.networks import build_reference
+        from ldmc.compiler.eager import eager_component
 
         component = self._program.components[COMPONENTS.index(name)]
-        return build_reference(self._opened.checkpoint, name, component.payload.weights)
+        return eager_component(self._opened.checkpoint, name, component.payload.weights)
 
     def _inputs(self, name: str, latent: Any, t: int) -> tuple[Any, ...]:
         """A latent and a timestep as the bundle's component takes them; any further input is noise."""
@@ -131,3 +133,8 @@ class Reference:
         folder.mkdir()
         output, recording = recorded(module.net, folder, run)
         return Call(inputs, output, recording)
+
+
+def _spread(count: int, calls: int) -> set[int]:
+    """`count` of so many calls: the first, the last, and between."""
+    return {round(k * (calls - 1) / max(count - 1, 1)) for k in range(count)}

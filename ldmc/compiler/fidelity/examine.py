@@ -18,7 +18,7 @@ from ldmc.compiler.fidelity.results import BlockResult, FidelityReport, StageRes
 from ldmc.compiler.original import open_original
 from ldmc.errors import BundleError, UsageError
 from ldmc.ir import COMPONENTS
-from ldmc.runtime.ddim import DDIM
+from ldmc.runtime.schedulers import sampler_of
 from ldmc.runtime.manifest import ComponentEntry, Manifest, check_files
 from ldmc.targets.reader import load_target, target_names
 from ldmc.targets.target import Target
@@ -56,7 +56,7 @@ def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityRep
         ModelError: the checkpoint cannot be read. VerificationError: it is another one.
     """
     manifest = read_whole_manifest(bundle)
-    DDIM(manifest.scheduler).check(asked.steps)
+    sampler_of(manifest.scheduler).check(asked.steps)
     wanted = _components(manifest, asked.component)
     target = _target(manifest, asked.target) if asked.by_stage else None
     if asked.by_block:

@@ -13,7 +13,7 @@ from ldmc.compiler.levels.level import Level, gpu_of
 from ldmc.compiler.levels.process import LevelFailed, LevelProcess, LevelStopped
 from ldmc.compiler.levels.worker import Options
 from ldmc.runtime import memory
-from ldmc.runtime.ddim import DDIM
+from ldmc.runtime.schedulers import sampler_of
 from ldmc.runtime.loader import check_threads
 from ldmc.runtime.manifest import Manifest
 from ldmc.runtime.meters.watch import GpuMemory, Watch
@@ -57,7 +57,7 @@ class BenchRequest:
             ModelError: the model is broken.
         """
         check_threads(self.threads)
-        DDIM(self.manifest.scheduler).check(self.steps)
+        sampler_of(self.manifest.scheduler).check(self.steps)
         gpu_of(self.device)
         if self.model is not None:
             seed = self.manifest.data["source"]["weights"]["seed"]

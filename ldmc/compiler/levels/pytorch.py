@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from torch import nn
 
-from ldmc.compiler.networks import UnetComponent, build_reference
+from ldmc.compiler.eager import EagerUnet, denoise, eager_component, eager_scheduler
 from ldmc.compiler.original import open_original
 
 
@@ -35,11 +34,10 @@ class TorchSubject:
         self._batch = batch
         self._dtype = torch.float16 if half else torch.float32
         opened, program = open_original(source, source.get("place"))
-        settings = {key: value for key, value in program.scheduler.items() if key != "type"}
-        self._scheduler: Any = DDIMScheduler(**settings)
+        self._scheduler = eager_scheduler(opened.checkpoint)
         networks = []
         for component in program.components:
-            module = build_reference(opened.checkpoint, component.name, component.payload.weights)
+            module = eager_component(opened.checkpoint, component.name, component.payload.weights)
             if half:
                 module.half()
                 self._keep_quantiser(module)
@@ -53,19 +51,20 @@ class TorchSubject:
     ) -> tuple[Any, dict[str, float]]:
         """See `worker.Subject`. The same noise as the runtime's."""
         noise = np.stack([np.random.RandomState(seed + k).standard_normal(self._latent_shape) for k in range(batch)])
-        self._scheduler.set_timesteps(steps)
         start = self._now()
         with torch.inference_mode():
-            sample = torch.from_numpy(noise.astype(np.float32)).to(self._device, self._dtype)
-            for done, t in enumerate(self._scheduler.timesteps, 1):
-                timestep = torch.full((batch,), int(t), dtype=torch.int64, device=self._device)
-                sample = self._scheduler.step(self._unet(sample, timestep), int(t), sample).prev_sample
-                on_step(done, steps)
+            latent = torch.from_numpy(noise.astype(np.float32)).to(self._device, self._dtype)
+            sample = denoise(self._scheduler, self._call, latent, steps, on_step)
             denoised = self._now()
             images = _pixels(self._decoder(sample))
         end = self._now()
         seconds = {"denoise_seconds": denoised - start, "decode_seconds": end - denoised, "total_seconds": end - start}
         return (images[0] if batch == 1 else images), seconds
+
+    def _call(self, latent: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        timestep = torch.full((self._batch,), int(t), dtype=torch.int64, device=self._device)
+        output: torch.Tensor = self._unet(latent.to(self._dtype), timestep)
+        return output
 
     def _now(self) -> float:
         """The time, once all that was asked of the GPU is done."""
@@ -78,7 +77,7 @@ class TorchSubject:
         inputs: tuple[Any, ...] = (
             torch.zeros((self._batch, *self._latent_shape), dtype=self._dtype, device=self._device),
         )
-        if isinstance(module, UnetComponent):
+        if isinstance(module, EagerUnet):
             inputs += (torch.zeros(self._batch, dtype=torch.int64, device=self._device),)
         with torch.inference_mode():
             return torch.jit.trace(module, inputs, check_trace=False)

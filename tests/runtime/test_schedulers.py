@@ -1,10 +1,11 @@
-"""DDIM in numpy against diffusers' DDIMScheduler."""
+"""Samplers in numpy against diffusers' own classes."""
 
 import numpy as np
 import pytest
 
-from ldmc.runtime.ddim import DDIM
 from ldmc.runtime.errors import BundleProblem, InputProblem
+from ldmc.runtime.schedulers import sampler_of
+from ldmc.runtime.schedulers.ddim import DDIM
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -125,7 +126,15 @@ def test_eta_without_noise_is_refused():
 
 @pytest.mark.parametrize("change, words", [
     ({"thresholding": True}, "thresholding"),
-    ({"type": "pndm"}, "'pndm'"),
+    ({"type": "heun"}, "'heun'; this runtime implements ddim, euler, pndm"),
+    ({"type": ["ddim"]}, "this runtime implements"),
+    ({"type": "euler"}, "timestep_spacing is 'linspace'; this runtime has leading, trailing"),
+    ({"beta_start": float("nan")}, "beta_start is nan, expected a number from 0 to 1"),
+    ({"beta_end": float("inf")}, "beta_end is inf"),
+    ({"clip_sample": True, "clip_sample_range": float("nan")}, "clip_sample_range is nan"),
+    ({"trained_betas": [float("nan")] * 1000}, "trained_betas are not a list of numbers from 0 to 1"),
+    ({"num_train_timesteps": 10 ** 8}, "num_train_timesteps is 100000000, expected an integer from 1 to 100000"),
+    ({"type": "pndm", "prediction_type": "sample"}, "prediction_type is 'sample'; this runtime has epsilon"),
     ({"prediction_type": "flow"}, "prediction_type is 'flow'; this runtime has epsilon"),
     ({"timestep_spacing": "karras"}, "timestep_spacing is 'karras'"),
     ({"beta_schedule": "sigmoid"}, "beta_schedule is 'sigmoid'"),
@@ -135,4 +144,87 @@ def test_eta_without_noise_is_refused():
 ])
 def test_what_is_not_supported_is_refused(change, words):
     with pytest.raises(BundleProblem, match=words):
-        DDIM(dict(BASE, **change))
+        sampler_of(dict(BASE, **change))
+
+
+# ---- PNDM and Euler
+
+STEPS = (1, 2, 3, 4, 5, 7, 20, 50)
+OTHERS = {
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True, "steps_offset": 1}),
+    "pndm_v": ("PNDMScheduler", {"skip_prk_steps": True, "prediction_type": "v_prediction"}),
+    "pndm_linspace": ("PNDMScheduler", {"skip_prk_steps": True, "timestep_spacing": "linspace"}),
+    "pndm_trailing": ("PNDMScheduler", {"skip_prk_steps": True, "timestep_spacing": "trailing"}),
+    "pndm_alpha_one": ("PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": True}),
+    "pndm_runge_kutta": ("PNDMScheduler", {}),
+    "pndm_runge_kutta_v": ("PNDMScheduler", {"prediction_type": "v_prediction", "beta_schedule": "linear"}),
+    "euler": ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
+    "euler_v": ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "prediction_type": "v_prediction"}),
+    "euler_sample": ("EulerDiscreteScheduler", {"timestep_spacing": "trailing", "prediction_type": "sample"}),
+    "euler_trailing": ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"}),
+    "euler_sigma_min": ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "final_sigmas_type": "sigma_min"}),
+    "euler_zero_snr": ("EulerDiscreteScheduler", {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True,
+                                                  "prediction_type": "v_prediction"}),
+}
+CURVED = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def _both(variant):
+    name, change = OTHERS[variant]
+    config = dict(CURVED, **change)
+    theirs = getattr(diffusers, name)(**config)
+    return sampler_of(dict(config, type=variant.partition("_")[0])), theirs
+
+
+def _curved(sample, t):
+    """A network that is neither linear in the sample nor constant in the timestep."""
+    return (np.sin(3 * sample.astype(np.float64) + t / 500.0) * 0.7 + 0.2 * sample).astype(np.float32)
+
+
+def _whole(variant, steps):
+    return "runge_kutta" not in variant or steps >= 4
+
+
+@pytest.mark.parametrize("variant", sorted(OTHERS))
+def test_every_step_of_another_sampler_is_that_of_diffusers(variant):
+    for steps in (steps for steps in STEPS if _whole(variant, steps)):
+        ours, theirs = _both(variant)
+        theirs.set_timesteps(steps)
+        timesteps = ours.timesteps(steps)
+        assert timesteps.dtype == np.int64 and timesteps.tolist() == theirs.timesteps.tolist()
+        # Where the run starts at sigma 4096, float32 itself cannot say the sum of noise and picture any finer.
+        tolerance = max(2e-5, 2 * float(np.finfo("float32").eps) * float(theirs.init_noise_sigma))
+        noise = _noise(0, 1)[0]
+        sample = ours.start(noise)
+        expected = torch.from_numpy(noise.copy()) * theirs.init_noise_sigma
+        for number, (t, their_t) in enumerate(zip(timesteps, theirs.timesteps)):
+            given, their_given = ours.network_input(sample), theirs.scale_model_input(expected, their_t).numpy()
+            scale = np.abs(their_given).max()
+            place = "%s, %d steps, call %d" % (variant, steps, number)
+            np.testing.assert_allclose(given / scale, their_given / scale, rtol=0, atol=tolerance, err_msg=place)
+            output = _curved(their_given, int(t))
+            sample = ours.step(output, int(t), sample)
+            expected = theirs.step(torch.from_numpy(output), their_t, expected).prev_sample
+            scale = float(expected.abs().max())
+            np.testing.assert_allclose(sample / scale, expected.numpy() / scale, rtol=0, atol=tolerance, err_msg=place)
+            assert sample.dtype == np.float32
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_too_few_steps_for_runge_kutta_are_refused(steps):
+    with pytest.raises(InputProblem, match="steps is %d; this scheduler .* takes 4 or more" % steps):
+        _both("pndm_runge_kutta")[0].check(steps)
+
+
+@pytest.mark.parametrize("variant", ["pndm", "euler"])
+def test_a_run_can_be_made_again_with_one_sampler(variant):
+    sampler = _both(variant)[0]
+
+    def run():
+        timesteps = sampler.timesteps(5)
+        sample = sampler.start(_noise(0, 1)[0])
+        for t in timesteps:
+            sample = sampler.step(_curved(sampler.network_input(sample), int(t)), int(t), sample)
+        return sample
+
+    np.testing.assert_array_equal(run(), run())
