@@ -51,7 +51,7 @@ def _parser():
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     parser.add_argument("--bundle", default=here, help="bundle folder (default: the one this package lies in)")
     parser.add_argument("-o", "--output", default="out.png", help="picture to write (default: out.png)")
-    parser.add_argument("--steps", type=int, default=20, help="DDIM steps (default: 20)")
+    parser.add_argument("--steps", type=int, default=20, help="steps of the bundle's sampler (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first picture (default: 0)")
     parser.add_argument("--batch", type=int, default=1, help="pictures; more than one are drawn as a grid (default: 1)")
     parser.add_argument("--eta", type=float, default=0.0, help="fresh noise in each step, 0 to 1 (default: 0)")

@@ -139,7 +139,7 @@ def _ratio(value: float | None, reference: float | None) -> float | None:
 def _remarks(results: Mapping[str, dict[str, Any]]) -> list[str]:
     """What makes the results hard to compare."""
     remarks = []
-    for name, said in (("steps", "DDIM steps"), ("batch", "pictures of a drawing")):
+    for name, said in (("steps", "sampler steps"), ("batch", "pictures of a drawing")):
         values = [result["settings"].get(name) for result in results.values()]
         if len(set(values)) > 1:
             told = ", ".join(f"{title}: {value}" for title, value in zip(results, values, strict=True))

@@ -57,7 +57,7 @@ def _parser():
         "energy. Let the device do nothing else meanwhile.", epilog="example: python3 -m runtime bench -o nano.json")
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     parser.add_argument("--bundle", default=here, help="bundle folder (default: the one this package lies in)")
-    parser.add_argument("--steps", type=int, default=20, help="DDIM steps (default: 20)")
+    parser.add_argument("--steps", type=int, default=20, help="steps of the bundle's sampler (default: 20)")
     parser.add_argument("--runs", type=int, default=5, help="drawings to measure (default: 5)")
     parser.add_argument("--warmup", type=int, default=1, help="drawings before them (default: 1)")
     parser.add_argument("--batch", type=int, default=1, help="pictures of one drawing (default: 1)")

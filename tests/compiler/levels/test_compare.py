@@ -59,7 +59,7 @@ def test_a_measured_result_beside_the_paper(ldmc: Any, tmp_path: Path) -> None:
 def test_different_work_is_remarked(ldmc: Any, tmp_path: Path) -> None:
     file = measured(tmp_path, settings={"steps": 10, "batch": 1}, model={"name": "digits-ldm"})
     remarks = ldmc("compare", "paper:android", file, "--json").json["remarks"]
-    assert "DDIM steps differ (Galaxy S22, CPU (paper): 20, board: 10)" in remarks[0]
+    assert "sampler steps differ (Galaxy S22, CPU (paper): 20, board: 10)" in remarks[0]
     assert remarks[1] == "the models differ: ldm-celebahq-256, digits-ldm"
 
 
