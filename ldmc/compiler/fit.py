@@ -4,8 +4,10 @@
     expanded   fp16,onnx,fold,groupnorm{form=primitive},opset{to=13},partition{parts=4},trt
 
 Two things are fitted, both from the graph and without a weight: what the target's parser reads (repairs, each named
-by the finding of `check` that it mends), then what its memory holds (the smallest partition). `--strict` inserts
-nothing and refuses instead.
+by the finding of `check` that it mends), then what its memory holds (the smallest partition). What is inserted and what
+still waits is held to the same check of forms as what was asked for. A repair that was asked for behind the pass that
+needs it comes forward; a partition goes behind all that takes the graph whole. `--strict` inserts nothing and refuses
+instead.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ldmc.compiler.lower import Lowering
+from ldmc.compiler.pipeline import first_misfit
 from ldmc.compiler.spec import parse_pass
 from ldmc.compiler.stage import StageRecord
 from ldmc.errors import PassError
@@ -49,18 +52,20 @@ class Fitting:
     """One component, its passes that are still to run, and what was put between them.
 
     run: applies one pass to `lowering` (the driver's, which shows progress).
+    insertions: passes that were not asked for. remarks: a line for each of them, and for each that came forward.
     """
 
     lowering: Lowering
     waiting: list[Pass]
     run: Callable[[Lowering, Pass], StageRecord]
     insertions: list[Insertion] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def lower_to_target(self, *, strict: bool) -> None:
         """Run the passes up to the first that faces the target, then repairs until its parser takes the graph.
 
         Raises:
-            PassError: the parser would reject the graph, and nothing mends it or `strict` forbids mending it.
+            PassError: the parser would reject the graph, and nothing repairs it or `strict` forbids to.
         """
         while self.waiting and not self.waiting[0].faces_target:
             self.advance()
@@ -69,13 +74,21 @@ class Fitting:
         while found := findings(self.lowering.component.payload, self.lowering.target):
             if strict:
                 raise self._refusal(found, "--strict inserts nothing")
-            repair = self._next_repair(found)
-            if repair is None:
-                raise self._refusal(found, "no pass mends it")
-            self.insert(*repair)
+            spec = self._next_repair(found)
+            if spec is None:
+                raise self._refusal(found, self._why_unrepaired(found))
+            mended = [finding for finding in found if finding.repair == spec]
+            more = f" (and {len(mended) - 1} more)" if len(mended) > 1 else ""
+            self._repair(spec, f"{mended[0].sentence}{more}")
+
+    def lower_whole(self) -> None:
+        """Run the passes asked for that take and give the whole graph: a partition would take it from them."""
+        self._advance_while(
+            lambda step: Form.ONNX in step.requires and step.gives(Form.ONNX) is Form.ONNX, Form.ONNX
+        )
 
     def partition_to_fit(self) -> None:
-        """Cut the network into as many parts as it takes to build their engines on the device, one at a time.
+        """Cut the whole graph into as many parts as it takes to build their engines on the device, one at a time.
 
         Nothing is cut that fits whole, that was cut as it was asked for, that is built elsewhere, or that fits in no
         number of parts: the plan then says so, with figures.
@@ -89,7 +102,7 @@ class Fitting:
             return
         if any(step.name == Partition.name for step in self.waiting):
             return
-        stats = lowering.records[-1].after.stats
+        stats = lowering.stats
         whole_bytes = build_peak_bytes(stats.bytes, stats.peak_activation_bytes or 0, target)
         if whole_bytes <= target.memory.budget_bytes:
             return
@@ -98,37 +111,73 @@ class Fitting:
                 f"building its engine whole takes up to {whole_bytes / MIB:.0f} MiB, "
                 f"{target.name} has {target.memory.budget_bytes / MIB:.0f} MiB"
             )
-            if refusing := next((step.name for step in self.waiting if Partition.name in step.excludes), ""):
-                raise PassError(
-                    f"{lowering.component.name}: {reason}, and {refusing} takes no partitioned network",
-                    fix=f"leave {refusing} out: the runtime runs engines without it",
-                )
             self.insert(f"partition{{parts={parts}}}", reason)
+
+    def lower_to_engine(self) -> None:
+        """Run the passes asked for that work on graphs, parts included; engines and weights come after."""
+        self._advance_while(lambda step: step.produces is not Form.ENGINE, Form.ONNX, Form.PARTS)
 
     def advance(self) -> None:
         """Run the next pass that was asked for."""
         self.run(self.lowering, self.waiting[0])
         del self.waiting[0]
 
-    def advance_while(self, wanted: Callable[[Pass], bool]) -> None:
-        """Run the next passes that were asked for, as long as they are `wanted`."""
-        while self.waiting and wanted(self.waiting[0]):
+    def _advance_while(self, wanted: Callable[[Pass], bool], *forms: Form) -> None:
+        """Run the next passes that were asked for, as long as they are `wanted` and the component is in `forms`."""
+        while self.waiting and self.lowering.component.form in forms and wanted(self.waiting[0]):
             self.advance()
 
     def insert(self, spec: str, reason: str) -> None:
-        """Run a pass that was not asked for."""
-        self.run(self.lowering, parse_pass(spec))
-        self.insertions.append(Insertion(self.lowering.component.name, spec, reason))
+        """Run a pass that was not asked for.
 
-    def _next_repair(self, found: list[Finding]) -> tuple[str, str] | None:
-        """The first repair that has not been made, and what it mends; None where none is left."""
-        tried = {insertion.spec for insertion in self.insertions}
+        Raises:
+            PassError: with it, the passes that wait do not fit any more.
+        """
+        step = parse_pass(spec)
+        self._hold([step, *self.waiting], spec, reason)
+        self.run(self.lowering, step)
+        self.insertions.append(Insertion(self.lowering.component.name, spec, reason))
+        self.remarks.append(str(self.insertions[-1]))
+
+    def _repair(self, spec: str, reason: str) -> None:
+        """Insert `spec`; or have the pass of that name which was asked for later come forward, with its own options."""
+        name = parse_pass(spec).name
+        asked = next((waiting for waiting in self.waiting if waiting.name == name), None)
+        if asked is None:
+            self.insert(spec, reason)
+            return
+        others = [waiting for waiting in self.waiting if waiting is not asked]
+        self._hold([asked, *others], str(asked), reason)
+        self.remarks.append(f"{self.lowering.component.name}: moved {asked} before {self.waiting[0].name}: {reason}")
+        self.run(self.lowering, asked)
+        self.waiting[:] = others
+
+    def _hold(self, steps: list[Pass], inserted: str, reason: str) -> None:
+        """Refuse passes that do not fit from here on."""
+        lowering = self.lowering
+        misfit = first_misfit(steps, lowering.target, lowering.component.form, lowering.done)
+        if misfit is None:
+            return
+        where = f"before {self.waiting[0].name}" if self.waiting else "at the end"
+        refusing = steps[misfit.index].name if 0 < misfit.index < len(steps) else ""
+        raise PassError(
+            f"{lowering.component.name}: {reason}; {inserted} has to be put {where}, and then {misfit.message}",
+            fix=f"leave {refusing} out" if refusing else misfit.fix,
+        )
+
+    def _next_repair(self, found: list[Finding]) -> str | None:
+        """The first repair whose pass has not run; None where there is none."""
+        done = {step.name for step in self.lowering.done}
+        return next((spec for spec in repairs(found) if parse_pass(spec).name not in done), None)
+
+    def _why_unrepaired(self, found: list[Finding]) -> str:
+        """Nothing repairs it, or what would was asked for with options of its own."""
+        done = {step.name: str(step) for step in self.lowering.done}
         for spec in repairs(found):
-            if spec not in tried:
-                mended = [finding for finding in found if finding.repair == spec]
-                more = f" (and {len(mended) - 1} more)" if len(mended) > 1 else ""
-                return spec, f"{mended[0].sentence}{more}"
-        return None
+            ran = done[parse_pass(spec).name]
+            if ran != str(parse_pass(spec)):
+                return f"and {ran} was asked for where it needs {spec}"
+        return "no pass repairs it"
 
     def _refusal(self, found: list[Finding], why: str) -> PassError:
         lowering, specs = self.lowering, repairs(found)

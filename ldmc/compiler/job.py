@@ -73,10 +73,12 @@ class Job:
             fitting = Fitting(lowering, list(pipelines[component.name]), self.run)
             self.fittings.append(fitting)
             fitting.lower_to_target(strict=self.request.strict)
+            fitting.lower_whole()
             if not self.request.strict and not self.request.allow_over_budget:
                 fitting.partition_to_fit()
-            for insertion in fitting.insertions:
-                self.progress.note(str(insertion))
+            fitting.lower_to_engine()
+            for remark in fitting.remarks:
+                self.progress.note(remark)
         self.hold_to_budget()
         for fitting in self.fittings:
             while fitting.waiting:
@@ -89,8 +91,6 @@ class Job:
         Raises:
             BudgetError: more than its memory, and that was not allowed.
         """
-        for fitting in self.fittings:
-            fitting.advance_while(lambda step: step.name in ("check", "partition"))
         lowerings = [fitting.lowering for fitting in self.fittings]
         if not all(lowering.component.form in _PLANNED for lowering in lowerings) or not lowerings:
             return  # what PyTorch runs tells nothing of the size of what it computes

@@ -10,7 +10,7 @@ from typing import Any
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.stage import Snapshot, StageRecord, snapshot
 from ldmc.errors import LdmcError, PassError
-from ldmc.ir import Chain, Component, Form, TensorSpec
+from ldmc.ir import Chain, Component, Form, Stats, TensorSpec
 from ldmc.passes.base import Context, Pass
 from ldmc.targets.target import Target
 
@@ -39,6 +39,11 @@ class Lowering:
         self._scratch = scratch
         self._look = look
         self._snapshot = look(component)
+
+    @property
+    def stats(self) -> Stats:
+        """What can be counted of the component as it now is."""
+        return self._snapshot.stats
 
     def run(self, step: Pass) -> StageRecord:
         """Apply one pass.

@@ -2,7 +2,8 @@
 storage. What they are compared with is in `eager`.
 
     unet:    (input_0 latent [1,C,H,W], input_1 timestep [1]) -> output_0 noise prediction [1,C,H,W]
-             (and input_2, the text context, for UNet2DConditionModel)
+             for UNet2DConditionModel also input_2 text context [1,77,D], and where it is conditioned on text and size
+             (Stable Diffusion XL) input_3 pooled text [1,P], input_4 size, crop and target size in pixels [1,6]
     decoder: (input_0 latent [1,C,H,W]) -> output_0 image [1,3,H',W'] in [-1, 1]
 """
 
@@ -27,6 +28,19 @@ from ldmc.errors import ModelError
 from ldmc.ir import TensorSpec
 
 TEXT_TOKENS = 77  # length of the text context that every CLIP-conditioned UNet is run with
+SIZES = 6  # height and width, top and left of the crop, target height and width: diffusers' `add_time_ids`
+
+# Keys of a UNet's configuration that add an input or change one -> the values with which they do not.
+_UNCONDITIONED: dict[str, tuple[Any, ...]] = {
+    "num_class_embeds": (None,),
+    "class_embed_type": (None,),
+    "time_cond_proj_dim": (None,),
+    "encoder_hid_dim": (None,),
+    "encoder_hid_dim_type": (None,),
+    "addition_embed_type": (None, "text_time"),
+    "attention_type": (None, "default"),
+    "dual_cross_attention": (None, False),
+}
 
 
 class UnetComponent(nn.Module):
@@ -37,7 +51,9 @@ class UnetComponent(nn.Module):
         self.net = net
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.net(*inputs, return_dict=False)[0]
+        conditions = dict(zip(("text_embeds", "time_ids"), inputs[3:]))
+        added = {"added_cond_kwargs": conditions} if conditions else {}
+        output: torch.Tensor = self.net(*inputs[:3], return_dict=False, **added)[0]
         return output
 
 
@@ -98,7 +114,12 @@ class Skeleton:
 
 
 def build_unet(checkpoint: Checkpoint) -> Skeleton:
-    """The UNet of `checkpoint`, without weights."""
+    """The UNet of `checkpoint`, without weights.
+
+    Raises:
+        ModelError: its configuration asks for a conditioning that is not implemented, or diffusers rejects it.
+    """
+    check_conditioning(checkpoint.unet)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         net = construct(checkpoint.unet)
@@ -107,10 +128,64 @@ def build_unet(checkpoint: Checkpoint) -> Skeleton:
         TensorSpec("input_0", "float32", (1, net.config.in_channels, *size)),
         TensorSpec("input_1", "int64", (1,)),
     ]
-    if "cross_attention_dim" in net.config:
-        inputs.append(TensorSpec("input_2", "float32", (1, TEXT_TOKENS, net.config.cross_attention_dim)))
+    if is_text_conditioned(checkpoint.unet):
+        inputs.append(TensorSpec("input_2", "float32", (1, TEXT_TOKENS, _context_width(net.config))))
+    if net.config.get("addition_embed_type") == "text_time":
+        inputs.append(TensorSpec("input_3", "float32", (1, _pooled_width(net.config))))
+        inputs.append(TensorSpec("input_4", "float32", (1, SIZES)))
     output = TensorSpec("output_0", "float32", (1, net.config.out_channels, *size))
     return Skeleton(UnetComponent(net), mode, tuple(inputs), (output,), _shapes(net), layer_inits(net))
+
+
+def is_text_conditioned(unet: Mapping[str, Any]) -> bool:
+    """Whether a UNet of this configuration takes a text context."""
+    return unet["_class_name"] == "UNet2DConditionModel"
+
+
+def check_conditioning(unet: Mapping[str, Any]) -> None:
+    """Hold a UNet's configuration to the conditionings that are implemented: text, and text with sizes.
+
+    Raises:
+        ModelError: it asks for another.
+    """
+    for key, allowed in _UNCONDITIONED.items():
+        value = unet.get(key)
+        if value not in allowed:
+            raise ModelError(
+                f"unet/config.json: {key} is {value!r}: this conditioning is not supported",
+                fix="supported are unconditional UNets, a text context, and addition_embed_type 'text_time'",
+            )
+    if is_text_conditioned(unet):
+        _context_width(unet)
+    if unet.get("addition_embed_type") == "text_time":
+        _pooled_width(unet)
+
+
+def _context_width(unet: Mapping[str, Any]) -> int:
+    """Width of the text context: one for all blocks. diffusers' default is 1280."""
+    given = unet.get("cross_attention_dim", 1280)
+    widths = set(given) if isinstance(given, (list, tuple)) else {given}
+    width = next(iter(widths), None)
+    if len(widths) != 1 or type(width) is not int or width < 1:
+        raise ModelError(
+            f"unet/config.json: cross_attention_dim is {given!r}: blocks with text contexts of different widths are "
+            "not supported",
+            fix="supported is one width for all blocks",
+        )
+    return width
+
+
+def _pooled_width(unet: Mapping[str, Any]) -> int:
+    """Width of the pooled text: what `projection_class_embeddings_input_dim` has beside the sinusoids of the sizes."""
+    whole, each = unet.get("projection_class_embeddings_input_dim"), unet.get("addition_time_embed_dim")
+    width = whole - SIZES * each if type(whole) is int and type(each) is int and each > 0 else 0
+    if width < 1:
+        raise ModelError(
+            f"unet/config.json: projection_class_embeddings_input_dim is {whole!r} and addition_time_embed_dim is "
+            f"{each!r}, which leaves no width for the pooled text beside {SIZES} sizes",
+            fix="check config.json: Stable Diffusion XL has 2816 and 256",
+        )
+    return width
 
 
 def build_decoder(checkpoint: Checkpoint) -> Skeleton:

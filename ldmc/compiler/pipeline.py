@@ -7,8 +7,10 @@ TORCH --fold--> ?                                       fold takes onnx, not tor
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from ldmc.compiler.spec import Placed, parse_pipeline
+from ldmc.compiler.spec import parse_pipeline
 from ldmc.errors import SpecError
 from ldmc.ir import COMPONENTS, Form
 from ldmc.passes import TABLE, pass_class
@@ -23,40 +25,71 @@ RUNNABLE = {
 }
 
 
-def checked_pipeline(text: str, target: Target) -> list[Pass]:
+@dataclass(frozen=True)
+class Misfit:
+    """The first pass of a list that cannot stand where it does.
+
+    index: its place in the list; the list's length where it is the end that does not fit. message, fix: as an error's.
+    """
+
+    index: int
+    message: str
+    fix: str = ""
+
+
+def first_misfit(
+    steps: Sequence[Pass],
+    target: Target | None,
+    form: Form = Form.TORCH,
+    before: Sequence[Pass] = (),
+) -> Misfit | None:
+    """Simulate the forms of `steps`, from `form` to one that the target's engine runs; None where all fit.
+
+    The one check of pipelines: of what is asked for, and of what is left to run each time a pass is inserted.
+
+    Args:
+        target: None for passes that are held to each other alone.
+        before: passes that ran already; they are not checked.
+    """
+    names = [step.name for step in before]
+    for index, step in enumerate(steps):
+        if step.name in names:
+            return Misfit(index, f"pass {step.name!r} is given twice")
+        if form not in step.requires:
+            return _misplaced(index, step, form)
+        if objection := step.refusal(form) or (step.objection(target) if target is not None else ""):
+            return Misfit(index, f"pass {step.name!r}: {objection}")
+        if refused := next((name for name in step.excludes if name in names), ""):
+            message = f"pass {step.name!r} cannot take what {refused!r} gives"
+            return Misfit(index, message, "leave one of them out")
+        names.append(step.name)
+        form = step.gives(form)
+    if target is None or form in RUNNABLE[target.engine]:
+        return None
+    wanted = " or ".join(str(f) for f in RUNNABLE[target.engine])
+    giving = dict.fromkeys(name for f in RUNNABLE[target.engine] for name in _giving(f))
+    return Misfit(
+        len(steps),
+        f"the pipeline ends in {form} form, target {target.name!r} runs {wanted}",
+        f"end with a pass that gives {wanted}: {', '.join(giving)}",
+    )
+
+
+def checked_pipeline(text: str, target: Target | None) -> list[Pass]:
     """Parse `text` and check its forms from TORCH to one that the target's engine runs.
+
+    target: None for a pipeline that was recorded in a bundle, whose passes are held to each other alone.
 
     Raises:
         SpecError: a pass stands where it cannot, is given twice, or the result cannot run on the target.
     """
-    form = Form.TORCH
-    seen: dict[str, Placed] = {}
     placed = parse_pipeline(text)
-    for item in placed:
-        step = item.pass_
-        if step.name in seen:
-            raise SpecError(f"pass {step.name!r} is given twice", text=text, position=item.position)
-        if form not in step.requires:
-            raise _misplaced(item, form, text)
-        if objection := step.refusal(form) or step.objection(target):
-            raise SpecError(f"pass {step.name!r}: {objection}", text=text, position=item.position)
-        for name in step.excludes:
-            if name in seen:
-                message = f"pass {step.name!r} cannot take what {name!r} gives"
-                raise SpecError(message, text=text, position=item.position, fix="leave one of them out")
-        seen[step.name] = item
-        form = step.gives(form)
-    if form not in RUNNABLE[target.engine]:
-        runnable = RUNNABLE[target.engine]
-        wanted = " or ".join(str(f) for f in runnable)
-        giving = dict.fromkeys(name for f in runnable for name in _giving(f))
-        raise SpecError(
-            f"the pipeline ends in {form} form, target {target.name!r} runs {wanted}",
-            text=text,
-            position=len(text),
-            fix=f"end with a pass that gives {wanted}: {', '.join(giving)}",
-        )
-    return [item.pass_ for item in placed]
+    steps = [item.pass_ for item in placed]
+    misfit = first_misfit(steps, target)
+    if misfit is None:
+        return steps
+    position = placed[misfit.index].position if misfit.index < len(placed) else len(text)
+    raise SpecError(misfit.message, text=text, position=position, fix=misfit.fix)
 
 
 def pipelines_of(passes: str | None, target: Target) -> dict[str, list[Pass]]:
@@ -83,17 +116,11 @@ def to_one_graph(steps: list[Pass]) -> list[Pass]:
     return steps[: len(forms) - forms[::-1].index(Form.ONNX)]
 
 
-def _misplaced(item: Placed, form: Form, text: str) -> SpecError:
-    step = item.pass_
+def _misplaced(index: int, step: Pass, form: Form) -> Misfit:
     takes = " or ".join(str(f) for f in step.requires)
     before = [name for name in _giving(step.requires[0]) if name != step.name]
     fix = f"put {' or '.join(before)} before it" if before else f"put it before the pass that gives {form}"
-    return SpecError(
-        f"pass {step.name!r} takes {takes} form and would be given {form}",
-        text=text,
-        position=item.position,
-        fix=fix,
-    )
+    return Misfit(index, f"pass {step.name!r} takes {takes} form and would be given {form}", fix)
 
 
 def _giving(form: Form) -> list[str]:

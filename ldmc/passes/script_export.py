@@ -20,6 +20,7 @@ import onnx_ir as ir
 import torch
 from onnx.shape_inference import infer_shapes
 from torch.onnx.errors import SymbolicValueError, UnsupportedOperatorError
+from torch.overrides import TorchFunctionMode
 
 from ldmc.errors import PassError
 from ldmc.ir import Component, Network
@@ -73,7 +74,7 @@ def _bare_graph(component: Component, opset: int) -> onnx.ModelProto:
     def run(*inputs: torch.Tensor) -> Any:
         # The exporter has just switched this on; a failing export would print the whole graph on stdout.
         torch._C._jit_set_onnx_log_enabled(False)
-        with computing(module):
+        with computing(module), _SizedPieces():
             return forward(*inputs)
 
     # Only while it runs: the exporter's own passes do not go with a context that looks into operators.
@@ -94,6 +95,21 @@ def _bare_graph(component: Component, opset: int) -> onnx.ModelProto:
             output_names=[spec.name for spec in component.outputs],
         )
     return onnx.load_model_from_string(buffer.getvalue())
+
+
+class _SizedPieces(TorchFunctionMode):
+    """`chunk` is `split` by sides that are known: the exporter writes it as slices that are computed as the graph runs,
+    from three pieces on as a sequence, and before opset 11 not at all."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs or {}
+        if function not in (torch.chunk, torch.Tensor.chunk):
+            return function(*args, **named)
+        given = dict(zip(("input", "chunks", "dim"), args), **named)
+        side = int(given["input"].shape[given.get("dim", 0)])
+        return given["input"].split(-(-side // given["chunks"]), given.get("dim", 0))
 
 
 def _bind_weights(graph: ir.Graph, network: Network, component: Component) -> None:

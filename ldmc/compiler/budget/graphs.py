@@ -117,15 +117,14 @@ class _Job:
         lowering = Lowering(self.component, self.target, scratch, _look)
         fitting = Fitting(lowering, list(self.steps), _advance)
         fitting.lower_to_target(strict=self.strict)
+        fitting.lower_whole()
         whole = part_graphs(lowering.component)[0] if lowering.component.form is Form.ONNX else None
         if not self.strict:
             fitting.partition_to_fit()
-        while fitting.waiting and fitting.waiting[0].produces is not Form.ENGINE:
-            fitting.advance()
+        fitting.lower_to_engine()
         parts = part_graphs(lowering.component)
-        insertions = tuple(str(insertion) for insertion in fitting.insertions)
         spec = format_pipeline([*lowering.done, *fitting.waiting])
-        return Lowered(self.component.name, spec, whole or parts[0], parts, insertions)
+        return Lowered(self.component.name, spec, whole or parts[0], parts, tuple(fitting.remarks))
 
 
 def _look(component: Component) -> Snapshot:
