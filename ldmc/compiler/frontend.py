@@ -82,8 +82,11 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     return opened
 
 
-def read_program(opened: Opened, request: ModelRequest) -> Program:
-    """Build the networks without weights, check the weight files against them, and describe the source."""
+def read_program(opened: Opened, request: ModelRequest, *, hashes: bool = True) -> Program:
+    """Build the networks without weights, check the weight files against them, and describe the source.
+
+    hashes: whether weight files are read whole for their SHA-256, which a bundle's source has.
+    """
     from ldmc.compiler.networks import build_decoder, build_unet
 
     seed = request.random_seed if opened.weights is None or request.random_seed is not None else None
@@ -100,7 +103,7 @@ def read_program(opened: Opened, request: ModelRequest) -> Program:
         "model": request.model or DEFAULT_MODEL,
         "kind": opened.kind,
         "config_sha256": opened.checkpoint.config_sha256,
-        "weights": _weights_section(opened, seed),
+        "weights": _weights_section(opened, seed, hashes),
     }
     return Program(opened.name, tuple(components), scheduler_section(opened.checkpoint.scheduler), source)
 
@@ -181,7 +184,7 @@ def _weights(opened: Opened, name: str, skeleton: Any, seed: int | None) -> Weig
     return open_weights(opened.weights[name], skeleton.expected)
 
 
-def _weights_section(opened: Opened, seed: int | None) -> dict[str, Any]:
+def _weights_section(opened: Opened, seed: int | None, hashes: bool) -> dict[str, Any]:
     """The manifest's `source.weights`."""
     from ldmc.compiler.weights import file_records
 
@@ -189,4 +192,5 @@ def _weights_section(opened: Opened, seed: int | None) -> dict[str, Any]:
         return {"kind": "placeholder", "seed": seed, "files": []}
     assert opened.weights is not None
     root = opened.weights["unet"][0].parent.parent
-    return {"kind": "checkpoint", "seed": None, "files": file_records(sum(opened.weights.values(), []), root)}
+    files = file_records(sum(opened.weights.values(), []), root) if hashes else []
+    return {"kind": "checkpoint", "seed": None, "files": files}
