@@ -65,7 +65,7 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     named = request.model
     if named in PRESETS:
         opened = _open_named_preset(named, with_weights=request.random_seed is None)
-    elif Path(named).is_dir():
+    elif named and Path(named).is_dir():  # "" would be this folder
         opened = _opened(Path(named).resolve().name, "folder", Path(named))
     elif hub.is_hub_id(named):
         folder = hub.fetch(named, with_weights=request.random_seed is None)
@@ -100,7 +100,8 @@ def read_program(opened: Opened, request: ModelRequest, *, hashes: bool = True) 
         components.append(Component(name, Form.TORCH, payload, skeleton.inputs, skeleton.outputs))
     _check_fit(*components)
     source = {
-        "model": request.model or DEFAULT_MODEL,
+        # A folder's name, not its place: bundles are published, and the same checkpoint gives the same bytes anywhere.
+        "model": opened.name if opened.kind == "folder" else request.model or DEFAULT_MODEL,
         "kind": opened.kind,
         "config_sha256": opened.checkpoint.config_sha256,
         "weights": _weights_section(opened, seed, hashes),
