@@ -124,7 +124,7 @@ class WeightSource(Protocol):
     def chunks(self, key: str) -> Iterator[Any]:
         """The parameter `key`, flattened, as numpy arrays of at most `CHUNK_ELEMENTS`, in order.
 
-        In the stored dtype; bfloat16 is given as float32.
+        In the stored dtype; bfloat16 and float8 are given as float32. All values are finite, and in float32's range.
         """
         ...
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,18 @@ class Outcome:
     def json(self) -> dict:
         """stdout as the one JSON object it must be."""
         return json.loads(self.out)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's cache folder, for the time of the tests; browsers and fonts stay where they are."""
+    before = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, kept in (("PLAYWRIGHT_BROWSERS_PATH", "ms-playwright"), ("MPLCONFIGDIR", "matplotlib")):
+            patch.setenv(name, os.environ.get(name) or str(before / kept))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

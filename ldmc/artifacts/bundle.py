@@ -1,6 +1,6 @@
 """Writing a bundle: into a temporary sibling folder, renamed when it is complete.
 
-    .NAME.TARGET.ldmc.tmp-PID/   ->   NAME.TARGET.ldmc/
+    .NAME.TARGET.ldmc.tmp-PID/   ->   NAME.TARGET.ldmc/      a bundle that is replaced exchanges its name with it
 
 A build that fails or is interrupted leaves nothing behind; one that was killed leaves a temporary
 folder that the next build of the same bundle removes. Same input, same bytes: keys are sorted,
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldmc import runtime
 from ldmc.artifacts import graphs
+from ldmc.artifacts.exchange import exchange
 from ldmc.errors import BundleError, LdmcError
 from ldmc.runtime.digest import sha256_of_file
 from ldmc.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION
@@ -135,24 +136,34 @@ class BundleWriter:
             _write_json(whole, self.folder / MANIFEST_NAME)
 
     def publish(self) -> None:
-        """Rename the folder into place, replacing what is there if that was allowed."""
+        """Give the folder its name, replacing what is there if that was allowed.
+
+        A kill at any instant leaves a whole bundle under the name, the old or the new one. Only where the system cannot
+        exchange two names there is an instant without; the next build then puts the old one back.
+        """
         with writing(self.path):
-            if not (self.force and self.path.exists()):
+            if not (self.force and os.path.lexists(self.path)):
                 os.rename(self.folder, self.path)
-                return
-            replaced = self.path.parent / f".{self.path.name}.old-{os.getpid()}"
-            try:
-                os.rename(self.path, replaced)
-                os.rename(self.folder, self.path)
-            except BaseException:
-                if replaced.exists() and not self.path.exists():
-                    os.rename(replaced, self.path)
-                raise
-            shutil.rmtree(replaced, ignore_errors=True)
+            elif exchange(self.folder, self.path):
+                _remove(self.folder)  # the old one, now
+            else:
+                self._rename_twice()
+
+    def _rename_twice(self) -> None:
+        """Put the old bundle aside, then rename the new one into its place."""
+        replaced = self.path.parent / f".{self.path.name}.old-{os.getpid()}"
+        try:
+            os.rename(self.path, replaced)
+            os.rename(self.folder, self.path)
+        except BaseException:
+            if os.path.lexists(replaced) and not os.path.lexists(self.path):
+                os.rename(replaced, self.path)
+            raise
+        _remove(replaced)
 
     def _clean_up(self) -> None:
         """Remove what is not the bundle: the temporary folder, and folders made for nothing."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
         for folder in self._made:
             with contextlib.suppress(OSError):  # not empty: the bundle is in it
                 folder.rmdir()
@@ -243,6 +254,14 @@ def _write_json(data: Any, file: Path) -> None:
     file.write_text(text + "\n", encoding="utf-8")
 
 
+def _remove(folder: Path) -> None:
+    """Remove a folder, or a link to one but not what it leads to; what cannot be removed stays."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _remove_abandoned(path: Path) -> None:
     """Remove temporary folders of builds of this bundle whose process is gone.
 
@@ -253,7 +272,7 @@ def _remove_abandoned(path: Path) -> None:
             pid = folder.name.rpartition("-")[2]
             if pid.isdigit() and Path(f"/proc/{pid}").exists() and int(pid) != os.getpid():
                 continue
-            if kind == "old" and not path.exists() and (folder / MANIFEST_NAME).is_file():
+            if kind == "old" and not os.path.lexists(path) and (folder / MANIFEST_NAME).is_file():
                 os.rename(folder, path)
                 continue
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)

@@ -65,7 +65,7 @@ def build(
     from ldmc.compiler.driver import BuildRequest
     from ldmc.compiler.driver import build as run_build
     from ldmc.compiler.frontend import ModelRequest
-    from ldmc.terminal import RichProgress, print_build, print_verify
+    from ldmc.terminal import RichProgress, print_build, print_random_weights, print_verify
 
     prepare_hub()
     if require_weights and random_weights is not None:
@@ -100,4 +100,6 @@ def build(
         checks = [report.to_json() for report in reports]
         file = beside(result.bundle, "report.html")
         answer["report"] = write_report_beside([result.bundle, answer, *checks], file, terminal)
+    if not result.weights["asked"]:
+        print_random_weights(terminal)
     emit(answer, as_json)

@@ -6,7 +6,7 @@ check everything that can be checked  ->  open the model  ->  lower each compone
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +16,14 @@ from ldmc.artifacts.bundle import BundleWriter, check_output
 from ldmc.compiler.budget.plan import Plan
 from ldmc.compiler.collection import less_garbage_collection
 from ldmc.compiler.fit import Insertion
-from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, open_model, read_program
+from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, Opened, open_model, read_program
 from ldmc.compiler.job import Job, Written
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import pipelines_of
+from ldmc.compiler.places import remember
 from ldmc.compiler.stage import StageRecord
 from ldmc.errors import UsageError
+from ldmc.ir import Program
 from ldmc.passes.base import Pass
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
@@ -69,7 +71,12 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What was built. peak_rss_bytes: the largest over all stages; None where unknown."""
+    """What was built.
+
+    peak_rss_bytes: the largest over all stages; None where unknown.
+    weights: `kind` (checkpoint, placeholder), `seed`, and `asked`: whether those are the weights that were asked for, and
+        not random ones in the place of the default model's, which could not be had.
+    """
 
     bundle: Path
     target: str
@@ -81,6 +88,7 @@ class BuildResult:
     insertions: tuple[Insertion, ...]
     pending: tuple[str, ...]
     plan: Plan | None
+    weights: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """The documented output of `ldmc build --json`."""
@@ -93,6 +101,7 @@ class BuildResult:
             "insertions": [insertion.to_json() for insertion in self.insertions],
             "pending": list(self.pending),
             "plan": self.plan.to_json() if self.plan else None,
+            "weights": dict(self.weights),
             "stages": [record.to_json() for record in self.records],
             "write": {
                 name: {
@@ -139,7 +148,18 @@ def build(
                 with progress.stage("verify against PyTorch", None):
                     approve(bundle.folder)
             bundle.publish()
+        _remember(opened, program, progress)
     return _result(job, output, total, (opening, finishing))
+
+
+def _remember(opened: Opened, program: Program, progress: Progress) -> None:
+    """Keep where the checkpoint lies, for `verify` and `bench`; outside the bundle, which is published."""
+    if opened.kind != "folder":
+        return
+    try:
+        remember(program.source, opened.checkpoint.folder)
+    except OSError as error:
+        progress.note(f"verify and bench will need --model: {error.filename} cannot be written: {error.strerror}")
 
 
 def _result(job: Job, output: Path, total: Reading, others: tuple[Reading, ...]) -> BuildResult:
@@ -151,6 +171,8 @@ def _result(job: Job, output: Path, total: Reading, others: tuple[Reading, ...])
         fitting.lowering.component.name: ",".join(str(step) for step in fitting.lowering.done)
         for fitting in job.fittings
     }
+    weights = job.program.source["weights"]
+    asked = weights["kind"] == "checkpoint" or job.request.model.random_seed is not None
     return BuildResult(
         output,
         job.target.name,
@@ -162,6 +184,7 @@ def _result(job: Job, output: Path, total: Reading, others: tuple[Reading, ...])
         tuple(insertion for fitting in job.fittings for insertion in fitting.insertions),
         tuple(step["part"] for step in job.pending),
         job.plan,
+        {"kind": weights["kind"], "seed": weights["seed"], "asked": asked},
     )
 
 

@@ -64,7 +64,7 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     named = request.model
     if named in PRESETS:
         opened = _open_named_preset(named, with_weights=request.random_seed is None)
-    elif Path(named).is_dir():
+    elif named and Path(named).is_dir():  # "" would be this folder
         opened = _opened(Path(named).resolve().name, "folder", Path(named))
     elif hub.is_hub_id(named):
         folder = hub.fetch(named, with_weights=request.random_seed is None)
@@ -81,8 +81,11 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     return opened
 
 
-def read_program(opened: Opened, request: ModelRequest) -> Program:
-    """Build the networks without weights, check the weight files against them, and describe the source."""
+def read_program(opened: Opened, request: ModelRequest, *, hashes: bool = True) -> Program:
+    """Build the networks without weights, check the weight files against them, and describe the source.
+
+    hashes: whether weight files are read whole for their SHA-256, which a bundle's source has.
+    """
     from ldmc.compiler.networks import build_decoder, build_unet
 
     seed = request.random_seed if opened.weights is None or request.random_seed is not None else None
@@ -96,10 +99,11 @@ def read_program(opened: Opened, request: ModelRequest) -> Program:
         components.append(Component(name, Form.TORCH, payload, skeleton.inputs, skeleton.outputs))
     _check_fit(*components)
     source = {
-        "model": request.model or DEFAULT_MODEL,
+        # A folder's name, not its place: bundles are published, and the same checkpoint gives the same bytes anywhere.
+        "model": opened.name if opened.kind == "folder" else request.model or DEFAULT_MODEL,
         "kind": opened.kind,
         "config_sha256": opened.checkpoint.config_sha256,
-        "weights": _weights_section(opened, seed),
+        "weights": _weights_section(opened, seed, hashes),
     }
     return Program(opened.name, tuple(components), opened.checkpoint.scheduler, source)
 
@@ -180,7 +184,7 @@ def _weights(opened: Opened, name: str, skeleton: Any, seed: int | None) -> Weig
     return open_weights(opened.weights[name], skeleton.expected)
 
 
-def _weights_section(opened: Opened, seed: int | None) -> dict[str, Any]:
+def _weights_section(opened: Opened, seed: int | None, hashes: bool) -> dict[str, Any]:
     """The manifest's `source.weights`."""
     from ldmc.compiler.weights import file_records
 
@@ -188,4 +192,5 @@ def _weights_section(opened: Opened, seed: int | None) -> dict[str, Any]:
         return {"kind": "placeholder", "seed": seed, "files": []}
     assert opened.weights is not None
     root = opened.weights["unet"][0].parent.parent
-    return {"kind": "checkpoint", "seed": None, "files": file_records(sum(opened.weights.values(), []), root)}
+    files = file_records(sum(opened.weights.values(), []), root) if hashes else []
+    return {"kind": "checkpoint", "seed": None, "files": files}

@@ -93,7 +93,7 @@ class Aoti(Pass):
         from torch._inductor.async_compile import shutdown_compile_workers
         from torch._inductor.utils import fresh_cache
 
-        from ldmc.passes.modules import with_weights
+        from ldmc.passes.modules import require_all_read, with_weights
 
         module = with_weights(component.payload, component.name).to(device)
         examples = tuple(
@@ -103,6 +103,7 @@ class Aoti(Pass):
         with torch.no_grad(), fresh_cache(dir=str(file.parent)):
             exported = torch.export.export(module, examples, strict=False)
             ops = _operators(exported)
+            require_all_read(module, _parameters_read(exported), component.name)
             try:
                 aoti_compile_and_package(exported, package_path=str(file), inductor_configs=self._settings(device))
             finally:
@@ -198,6 +199,17 @@ def _operators(exported: Any) -> dict[str, int]:
     """Operators of an exported program by kind, such as `aten.conv2d`."""
     nodes = (node for node in exported.graph.nodes if node.op == "call_function")
     return dict(sorted(Counter(_kind_of(node.target) for node in nodes).items()))
+
+
+def _parameters_read(exported: Any) -> set[str]:
+    """Names of the parameters and buffers that the outputs of an exported program depend on."""
+    signature = exported.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    needed = {node for node in exported.graph.nodes if node.op == "output"}
+    for node in reversed(exported.graph.nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    return {names[node.name] for node in needed if node.name in names}
 
 
 def _kind_of(operator: Any) -> str:

@@ -122,6 +122,7 @@ def _cast(net: Any, roots: dict[str, Any]) -> None:
     import torch
 
     inside = tuple(f"{root}." for root in roots)
+    halves: dict[int, Any] = {}  # a parameter that two modules share stays shared
     for path, module in net.named_modules():
         if path in roots:
             module.register_forward_pre_hook(_caster(torch.float32), with_kwargs=True)
@@ -130,8 +131,10 @@ def _cast(net: Any, roots: dict[str, Any]) -> None:
             continue
         own = list(module.named_parameters(recurse=False))
         for name, parameter in own:
-            half = torch.empty(parameter.shape, dtype=torch.float16)
-            setattr(module, name, torch.nn.Parameter(half, requires_grad=False))
+            if id(parameter) not in halves:
+                half = torch.empty(parameter.shape, dtype=torch.float16)
+                halves[id(parameter)] = torch.nn.Parameter(half, requires_grad=False)
+            setattr(module, name, halves[id(parameter)])
         if own:
             module.register_forward_pre_hook(_caster(torch.float16), with_kwargs=True)
 

@@ -74,6 +74,9 @@ def derived(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> i
     """The first output of `node` over constant `inputs`, computed by onnx's reference evaluator.
 
     Shape and dtype are those that shape inference found for the node's output.
+
+    Raises (when evaluated):
+        PassError: finite inputs give a value outside the range of the dtype.
     """
     output = node.outputs[0]
     assert output.dtype is not None and output.shape is not None
@@ -86,10 +89,21 @@ def derived(node: ir.Node, inputs: Sequence[ir.TensorProtocol], opset: int) -> i
 
         names = [value.name for value in proto.graph.input]
         feeds: dict[str, Any] = dict(zip(names, (tensor.numpy() for tensor in inputs), strict=True))
-        outputs: Any = ReferenceEvaluator(proto).run(None, feeds)
-        return ir.tensor(np.ascontiguousarray(outputs[0], dtype=dtype.numpy()), name=output.name)
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs: Any = ReferenceEvaluator(proto).run(None, feeds)
+            result = np.ascontiguousarray(outputs[0], dtype=dtype.numpy())
+        if not _is_finite(result) and all(map(_is_finite, feeds.values())):
+            raise PassError(
+                f"{output.name}, computed from weights, leaves the range of {dtype.name.lower()}",
+                fix="keep its module in fp32 with fp16{keep=[...]}, or build without fp16",
+            )
+        return ir.tensor(result, name=output.name)
 
     return ir.LazyTensor(compute, dtype=dtype, shape=shape, name=output.name)
+
+
+def _is_finite(array: Any) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def concatenated(tensors: Sequence[ir.TensorProtocol], axis: int, name: str) -> ir.LazyTensor:

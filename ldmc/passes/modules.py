@@ -9,7 +9,7 @@ A hollow module runs and is traced like any other; what it computes means nothin
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -55,6 +55,26 @@ def hollow(network: Network, component: str) -> Any:
         return torch.full((1,) * tensor.dim(), _FILL).to(tensor.dtype).expand(tensor.shape)
 
     return _filled(network.module, component, expanded)
+
+
+def require_all_read(module: Any, read: Collection[str], component: str) -> None:
+    """Hold what was traced to use every weight of the network: one that is read by nothing would be dropped silently.
+
+    read: names of the module's parameters and buffers that the trace uses. Parts that are left out on purpose, such as
+    a decoder's encoder, are not in the module any more.
+
+    Raises:
+        PassError: some are not used.
+    """
+    tensors = module.state_dict(keep_vars=True)  # a parameter that two modules share is in it twice
+    used = {id(tensors[name]) for name in read if name in tensors}
+    unread = [name.removeprefix("net.") for name, tensor in tensors.items() if id(tensor) not in used]
+    if unread:
+        raise PassError(
+            f"{component}: {len(unread)} of {len(tensors)} weights of the checkpoint are used by nothing that the network "
+            f"computes: {', '.join(unread[:3])}{', ...' if len(unread) > 3 else ''}",
+            fix="they belong to an input or option of config.json that ldmc does not give the network",
+        )
 
 
 def _filled(module: Any, component: str, value: Callable[[str, torch.Tensor], torch.Tensor]) -> Any:

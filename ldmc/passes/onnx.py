@@ -175,9 +175,11 @@ def _quiet() -> Iterator[None]:
 def _bind_weights(graph: ir.Graph, network: Network, component: str) -> None:
     """Replace every fake initializer by a lazy tensor of the checkpoint, and name it by its key."""
     from ldmc.passes.lazy import parameter
+    from ldmc.passes.modules import require_all_read
 
     used = {value for node in graph for value in node.inputs if value is not None}
     stored = network.module.state_dict(keep_vars=True).keys()  # a parameter that two modules share is in it twice
+    require_all_read(network.module, [v.name for v in used if v.name is not None and v.is_initializer()], component)
     for name, value in list(graph.initializers.items()):
         if value not in used:
             graph.initializers.pop(name)

@@ -68,7 +68,7 @@ def _traced(network: Network, component: Component) -> tuple[Any, float]:
     import torch
 
     from ldmc.passes.half import computing
-    from ldmc.passes.modules import with_weights
+    from ldmc.passes.modules import require_all_read, with_weights
 
     module = with_weights(network, component.name)
     tensors, others = (_noise(component.inputs, seed) for seed in (0, 1))
@@ -77,12 +77,23 @@ def _traced(network: Network, component: Component) -> tuple[Any, float]:
         with computing(module):
             traced = torch.jit.trace(module, tensors, check_trace=False)
             wanted = module(*others)
+        require_all_read(module, _parameters_read(traced.inlined_graph), component.name)
         script = torch.jit.freeze(traced)
         # The executor's own passes do not go with a context that looks into operators.
         unoptimised = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
         with computing(module), unoptimised:
             given = script(*others)
     return script, _agreement(wanted, given, component)
+
+
+def _parameters_read(graph: Any) -> set[str]:
+    """Names of the parameters that some operator of a trace takes."""
+
+    def path(node: Any) -> str:
+        owner = node.inputsAt(0).node()
+        return f"{path(owner)}.{node.s('name')}" if owner.kind() == "prim::GetAttr" else str(node.s("name"))
+
+    return {path(node) for node in graph.findAllNodes("prim::GetAttr") if node.output().uses()}
 
 
 def _noise(inputs: tuple[TensorSpec, ...], seed: int) -> tuple[torch.Tensor, ...]:

@@ -25,7 +25,8 @@ def build_command(bundle: Bundle) -> str:
     specs = set(asked.values())
     if len(specs) == 1:  # else they are the target's own: one spec on the command line is for all components
         words += ["--passes", specs.pop()]
-    words += ["--model", data["source"]["model"]]
+    model = data["source"]["model"]
+    words += ["--model", f"./{model}" if data["source"]["kind"] == "folder" else model]
     weights = data["source"]["weights"]
     if weights["kind"] == "placeholder":
         words += ["--random-weights", str(weights["seed"] or 0)]

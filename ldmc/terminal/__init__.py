@@ -130,6 +130,16 @@ def print_build(result: BuildResult, console: Console) -> None:
     )
 
 
+def print_random_weights(console: Console) -> None:
+    """The very last line of a build whose weights nobody asked for: the warning is far above it."""
+    console.print(
+        "RANDOM WEIGHTS: the default model's could not be had, and pictures of this bundle are noise; --model names one",
+        highlight=False,
+        style="bold yellow",
+        soft_wrap=True,
+    )
+
+
 def print_verify(report: VerifyReport, console: Console) -> None:
     """Agreement with PyTorch, component by component."""
     table = Table(title="against PyTorch eager fp32", title_justify="left")

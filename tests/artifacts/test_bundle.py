@@ -6,7 +6,10 @@ import errno
 import hashlib
 import json
 import os
+import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ import onnx_ir as ir
 import pytest
 
 from ldmc.artifacts import bundle as bundle_module
+from ldmc.artifacts import exchange as exchange_module
 from ldmc.artifacts.bundle import BundleWriter, check_output
+from ldmc.artifacts.exchange import exchange
 from ldmc.errors import BundleError
 from ldmc.runtime.manifest import check_files, read_manifest
 from tests.conftest import build_bundle
@@ -217,10 +222,112 @@ def test_a_replacement_that_fails_half_way_puts_the_old_bundle_back(
             raise error
         rename(source, target)
 
+    monkeypatch.setattr(bundle_module, "exchange", cannot_exchange)
     monkeypatch.setattr(bundle_module.os, "rename", failing)
     with pytest.raises((BundleError, KeyboardInterrupt)):
         write(tmp_path / "x.ldmc", force=True, data=2)
     assert listing(tmp_path) == before
+
+
+def cannot_exchange(_one: Path, _other: Path) -> bool:
+    """As where the system or the disk has no exchange of names."""
+    return False
+
+
+def killed_while_publishing(path: Path, line: int) -> bool:
+    """Replace the bundle at `path` in a process of its own that is killed before the `line`th line of publishing.
+
+    False where there are fewer lines, and it ended by itself.
+    """
+    pid = os.fork()
+    if pid == 0:
+        # Nothing of pytest may run in this process: it ends here, whatever happens.
+        try:
+            with BundleWriter(path, force=True) as writer:
+                writer.add_json({"data": 2}, "reports/01-a.json", "report")
+                writer.complete(MANIFEST)
+                left = [line]
+
+                def trace(frame: Any, event: str, _: Any) -> Any:
+                    if event == "call":
+                        return trace if frame.f_code.co_filename.endswith(("bundle.py", "exchange.py")) else None
+                    if event == "line":
+                        left[0] -= 1
+                        if left[0] == 0:
+                            os.kill(os.getpid(), signal.SIGKILL)
+                    return trace
+
+                sys.settrace(trace)
+                writer.publish()
+                sys.settrace(None)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    status = os.waitpid(pid, 0)[1]
+    assert status in (0, signal.SIGKILL), status
+    return status == signal.SIGKILL
+
+
+@pytest.mark.parametrize("exchanging", [True, False], ids=["exchange", "two renames"])
+def test_a_kill_at_any_line_of_a_replacement_leaves_a_whole_bundle(
+    exchanging: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanging:
+        monkeypatch.setattr(bundle_module, "exchange", cannot_exchange)
+    elif not can_exchange(tmp_path):
+        pytest.skip("the system or the disk cannot exchange two names")
+    monkeypatch.setattr(BundleWriter, "_add_runtime", lambda _: None)  # a second for each line
+    path = tmp_path / "x.ldmc"
+    write(path)
+    seen, gone, line = set(), 0, 1
+    while killed_while_publishing(path, line):
+        if not path.exists():
+            gone += 1
+            with pytest.raises(BundleError, match="exists"):  # the next build puts it back
+                write(path, data=3)
+        check_files(str(path), read_manifest(path), hashes=True)
+        seen.add(json.loads((path / "reports" / "01-a.json").read_text())["data"])
+        write(path, force=True)
+        line += 1
+    assert line > 5
+    assert seen == {1, 2}
+    assert (gone == 0) is exchanging
+    write(path, force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.ldmc"]
+
+
+def can_exchange(folder: Path) -> bool:
+    one, other = folder / "one", folder / "other"
+    one.mkdir()
+    other.mkdir()
+    (one / "mark").touch()
+    done = exchange(one, other)
+    assert (other / "mark").exists() is done
+    shutil.rmtree(one)
+    shutil.rmtree(other)
+    return done
+
+
+def test_names_that_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one").mkdir()
+    assert not exchange(tmp_path / "one", tmp_path / "none")
+    monkeypatch.setattr(exchange_module.ctypes, "CDLL", lambda *_, **__: object())  # a C library that is too old
+    assert not exchange(tmp_path / "one", tmp_path / "none")
+
+
+@pytest.mark.parametrize("exchanging", [True, False], ids=["exchange", "two renames"])
+def test_a_link_to_a_bundle_is_replaced_and_what_it_leads_to_stays(
+    exchanging: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanging:
+        monkeypatch.setattr(bundle_module, "exchange", cannot_exchange)
+    write(tmp_path / "real.ldmc")
+    before = listing(tmp_path / "real.ldmc")
+    (tmp_path / "x.ldmc").symlink_to("real.ldmc")
+    write(tmp_path / "x.ldmc", force=True, data=2)
+    assert (tmp_path / "x.ldmc").is_dir() and not (tmp_path / "x.ldmc").is_symlink()
+    assert listing(tmp_path / "real.ldmc") == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["real.ldmc", "x.ldmc"]
 
 
 def test_a_lazy_weight_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

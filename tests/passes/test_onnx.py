@@ -155,11 +155,11 @@ def test_a_module_without_parameters_has_no_weights() -> None:
 
 
 class Shared(nn.Module):
-    """One weight under two names, one that nothing reads, and a constant of its own."""
+    """One weight under two names, and a constant of its own."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second, self.idle = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
         self.second.weight = self.first.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -167,11 +167,33 @@ class Shared(nn.Module):
         return output
 
 
-def test_a_shared_weight_is_bound_and_an_idle_one_is_dropped() -> None:
-    model = lowered(component_of(Shared, [VECTOR_IN], [VECTOR_OUT]), "onnx").payload
-    assert not any("idle" in name for name in model.graph.initializers)
+@pytest.mark.parametrize("passes", ["onnx", "torchscript,onnx"])
+def test_a_shared_weight_is_bound(passes: str) -> None:
+    model = lowered(component_of(Shared, [VECTOR_IN], [VECTOR_OUT]), passes).payload
     x = noise(1, 4)
     np.testing.assert_allclose(run(model, x)[0], eager(Shared, x), rtol=1e-6, atol=1e-6)
+
+
+class Idle(Shared):
+    """With weights that nothing reads, and some whose results nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle, self.dead = nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.dead(x)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("passes", ["onnx", "fp16,onnx", "torchscript", "aoti"])
+def test_weights_that_nothing_reads_are_named(passes: str) -> None:
+    """They are the model's, and would be gone without a word."""
+    with pytest.raises(PassError) as caught:
+        lowered(component_of(Idle, [VECTOR_IN], [VECTOR_OUT]), passes)
+    names = "idle.weight, idle.bias, dead.weight"
+    assert caught.value.message.startswith("unet: 3 of 7 weights of the checkpoint are used by nothing")
+    assert caught.value.message.endswith(names)
 
 
 class Buffered(nn.Module):

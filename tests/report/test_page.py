@@ -69,7 +69,7 @@ def test_it_says_what_was_built_from_what_and_how(tiny_bundle: Path, tmp_path: P
         assert file["path"] in page.text and file["sha256"] in page.text
     for name, version in manifest["toolchain"].items():
         assert name in page.text and version in page.text
-    assert f"ldmc build --target cpu --passes onnx,fold --model {manifest['source']['model']}" in page.text
+    assert f"ldmc build --target cpu --passes onnx,fold --model ./{manifest['source']['model']}" in page.text
     assert "ldmc verify BUNDLE --by-stage --json > verify.json" in page.text  # none was given: how to get one
 
 

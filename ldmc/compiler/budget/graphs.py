@@ -86,11 +86,11 @@ def lower_request(
     pipelines = pipelines_of(passes, target)
     for name, steps in pipelines.items():
         _require_graph(name, functools.reduce(lambda form, step: step.gives(form), steps, Form.TORCH))
-    # no weight is looked for
+    # No weight is fetched; the headers of those that are here are held to the network, as in a build.
     seeded = replace(model, random_seed=model.random_seed or 0, require_weights=False)
     with less_garbage_collection():
         opened = open_model(seeded, _unheard)
-        program = read_program(opened, seeded)
+        program = read_program(opened, model if opened.weights else seeded, hashes=False)
         lowered = _run_all([_Job(c, pipelines[c.name], target, strict) for c in program.components])
     notes = (*opened.checkpoint.notes, *lowered[0].insertions)
     return (replace(lowered[0], insertions=notes), *lowered[1:])

@@ -25,8 +25,9 @@ def export(source: dict[str, Any], folder: Path) -> None:
     """Write the graphs of the model into `folder`, a bundle. source: see `worker.open_subject`."""
     from ldmc.compiler.driver import BuildRequest, build
     from ldmc.compiler.frontend import ModelRequest
+    from ldmc.compiler.original import place_of
 
-    model = ModelRequest(source["place"] or source["model"], source["weights"]["seed"])
+    model = ModelRequest(source["place"] or place_of(source), source["weights"]["seed"])
     build(BuildRequest("cpu", model, passes=PASSES, output=folder, strict=True), _Silent())
 
 

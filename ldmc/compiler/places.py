@@ -1,0 +1,46 @@
+"""Where checkpoints were last seen on this machine: kept in the user's cache folder, not in bundles, which are published.
+
+    SHA-256 of a checkpoint's configuration and weights   ->   ~/.cache/ldmc/checkpoints/SHA256.json: {"folder": "/home/..."}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ldmc.runtime.files import write_whole
+
+
+def remember(source: Mapping[str, Any], folder: Path) -> None:
+    """Keep `folder` as the place of the checkpoint that `source`, a manifest's section of that name, tells of.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+    """
+    record = _record(source)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(record, json.dumps({"folder": str(folder.resolve())}) + "\n")
+
+
+def last_seen(source: Mapping[str, Any]) -> Path | None:
+    """Where the checkpoint of `source` was when it was last compiled here; None where that is not known."""
+    try:
+        folder = Path(json.loads(_record(source).read_text(encoding="utf-8"))["folder"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not one of ours: both say nothing
+        return None
+    return folder if folder.is_absolute() else None
+
+
+def _record(source: Mapping[str, Any]) -> Path:
+    hashes = [source["config_sha256"], *(file["sha256"] for file in source["weights"]["files"])]
+    return _cache() / "checkpoints" / f"{hashlib.sha256(json.dumps(hashes).encode()).hexdigest()}.json"
+
+
+def _cache() -> Path:
+    """By the XDG Base Directory Specification; a relative path there is to be ignored."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(named if os.path.isabs(named) else Path.home() / ".cache") / "ldmc"
