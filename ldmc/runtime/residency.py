@@ -28,7 +28,7 @@ class Components(object):
         self._one_at_a_time = one_at_a_time
         self._held = {}
         self._is_closed = False
-        # Reentrant, so that a signal handler that calls in the middle of a call is refused and does not wait for itself.
+        # Reentrant, so that a signal handler that calls amid a call is refused, and does not wait for itself.
         self._lock = threading.RLock()
         self._is_busy = False
         self._own = threading.local()  # open_seconds of each thread
@@ -57,7 +57,7 @@ class Components(object):
         """Drops all of them, for good, once the call at work has ended; those that wait for their turn get none."""
         self._is_closed = True
         with self._lock:
-            if not self._is_busy:  # else a signal handler closes amid a call of this thread, which drops them at its end
+            if not self._is_busy:  # else a signal handler closes amid a call of this thread, which drops them itself
                 self._drop()
 
     @contextlib.contextmanager
