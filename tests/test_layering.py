@@ -1,6 +1,6 @@
 """The arrows of the house, held: who may import whom, read from the source, lazy imports included.
 
-cli -> commands, terminal -> compiler -> passes -> targets -> ir, errors
+cli -> commands, terminal -> compiler -> passes -> targets -> ir, errors, runtime
        commands -> report -> compiler
                  compiler -> artifacts -> runtime -> nothing
 """
@@ -25,8 +25,8 @@ ARROWS = {
     "errors": set(),
     "ir": set(),
     "runtime": set(),
-    "targets": {"ir", "errors"},
-    "passes": {"targets", "ir", "errors"},
+    "targets": {"runtime", "ir", "errors"},
+    "passes": {"targets", "runtime", "ir", "errors"},
     "artifacts": {"runtime", "errors"},
     "compiler": {"passes", "targets", "ir", "errors", "artifacts", "runtime", "version"},
     "terminal": {"compiler", "passes", "targets", "ir", "errors"},

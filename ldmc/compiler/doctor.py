@@ -17,8 +17,8 @@ from typing import Any, Literal
 from ldmc.compiler.machine import Machine
 from ldmc.compiler.toolchains import Toolchains, find_tools
 from ldmc.passes import TABLE, pass_class
+from ldmc.runtime.versions import fits
 from ldmc.targets.target import ENGINE_PACKAGES, Target
-from ldmc.targets.versions import fits
 
 FINISH = "run `python3 -m runtime finish` in the bundle, on the device"
 _INSTALL = "pip install -e ."

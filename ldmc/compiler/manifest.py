@@ -12,6 +12,7 @@ import ldmc
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.spec import format_pipeline
 from ldmc.ir import Program
+from ldmc.runtime.versions import release
 from ldmc.targets.target import Target
 
 _TOOLS = (
@@ -111,8 +112,8 @@ def _packages(requirements: Mapping[str, str], entries: Mapping[str, Any]) -> di
 
 def _one_minor(version: str) -> str:
     """2.13.0 -> >=2.13,<2.14: what AOTInductor compiles calls PyTorch's insides."""
-    major, minor = version.split(".")[:2]
-    return f">={major}.{minor},<{major}.{int(minor) + 1}"
+    major, minor = release(version)[:2]
+    return f">={major}.{minor},<{major}.{minor + 1}"
 
 
 def _toolchain() -> dict[str, str]:

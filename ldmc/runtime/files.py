@@ -3,7 +3,7 @@
 import contextlib
 import io
 import os
-
+import threading
 
 _MARK = ".part-"
 
@@ -15,7 +15,8 @@ def replacing(path):
     Where the block raises, or the disk is full, `path` stays as it was and nothing else is left. Raises OSError.
     """
     path = str(path)
-    part = "%s%s%d" % (path, _MARK, os.getpid())
+    # Of this thread alone: of two that write one file at the same time, the last to end has the file, whole.
+    part = "%s%s%d-%d" % (path, _MARK, os.getpid(), threading.get_ident())
     try:
         with io.open(part, "wb") as stream:
             yield stream

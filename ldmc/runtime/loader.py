@@ -65,7 +65,7 @@ def load(path, verify=False, threads=None, cache=True, sources=False):
         # Each is opened here once, so that what is wrong with one is known before an hour of denoising; the one that
         # is needed first comes last, and stays.
         for name in ("decoder", "unet") if one_at_a_time else ("unet", "decoder"):
-            components.get(name)
+            components.open(name)
     except BaseException:
         components.close()
         raise
@@ -74,6 +74,9 @@ def load(path, verify=False, threads=None, cache=True, sources=False):
 
 class Pipeline(object):
     """An open bundle. Close it, or use it in a `with` statement, to give its memory back.
+
+    Safe to call from several threads: calls of components take turns, so that pictures drawn at the same time are bit
+    for bit those drawn one after the other, and take as long. To draw in parallel, load the bundle once per thread.
 
     Attributes: `manifest` (Manifest); `remarks` (list of str): what the user should know but nothing fails on.
     """
@@ -104,7 +107,7 @@ class Pipeline(object):
             message = "t is of shape %s, expected one timestep or [%d], one for each latent" % (
                 list(t.shape), len(latent))
             raise InputProblem(message)
-        return self._components.get("unet").run([latent, np.broadcast_to(t, (len(latent),))])
+        return self._components.run("unet", [latent, np.broadcast_to(t, (len(latent),))])
 
     def decode(self, latent):
         """Pictures of latents.
@@ -112,7 +115,7 @@ class Pipeline(object):
         Args: latent: float, [N, channels, height, width], any N.
         Returns: float32 [N, 3, H, W], about -1 to 1.
         """
-        return self._components.get("decoder").run([self._latents(latent)])
+        return self._components.run("decoder", [self._latents(latent)])
 
     def generate(self, seed=0, steps=20, batch=1, eta=0.0, latent=None, on_step=None):
         """Draws. See `generate_timed`. Returns: uint8, H x W x 3; for a batch over 1, N x H x W x 3."""
@@ -132,7 +135,8 @@ class Pipeline(object):
         Returns: (image, seconds): uint8, H x W x 3, or N x H x W x 3 for a batch over 1; a dict of
             denoise_seconds, decode_seconds, total_seconds; open_seconds: how much of these went into opening
             components, where they are loaded one at a time; start_monotonic_seconds, end_monotonic_seconds: when it
-            was, by time.monotonic(), which all processes of a Linux machine share.
+            was, by time.monotonic(), which all processes of a Linux machine share. Waiting for calls of other
+            threads counts.
         Raises: InputProblem for an argument that does not fit; BundleProblem where a component fails.
         """
         sampler = sampler_of(self.manifest.scheduler)
@@ -162,7 +166,8 @@ class Pipeline(object):
         return (images[0] if batch == 1 else images), seconds
 
     def close(self):
-        """Gives the engine's memory back. The pipeline cannot be used after."""
+        """Gives the engine's memory back, once the call at work in another thread has returned. The pipeline cannot be
+        used after: a thread that is drawing gets a BundleProblem at its next call of a component."""
         self._components.close()
 
     def __enter__(self):

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
 from ldmc.ir import COMPONENTS
+from ldmc.runtime.versions import problem_of
 from ldmc.targets.operator_tables import operator_versions, read_operators
 from ldmc.targets.target import ENGINE_PACKAGES, ISLANDS, Compute, Gpu, Memory, Target
-from ldmc.targets.versions import is_constraint
 
 Path = tuple[str, ...]
 # It becomes part of the names of bundles.
@@ -92,8 +92,8 @@ def _requirements(target: Target) -> Iterator[Problem | Missing]:
         if package not in target.requirements:
             yield Missing(("requirements", package), _CONSTRAINT)
     for package, constraint in target.requirements.items():
-        if not is_constraint(constraint):
-            yield Problem(("requirements", package), constraint, _CONSTRAINT)
+        if why := problem_of(constraint):
+            yield Problem(("requirements", package), constraint, f"{_CONSTRAINT}: {why}")
 
 
 def _pipelines(pipelines: dict[str, str]) -> Iterator[Problem | Missing | Unknown]:

@@ -10,6 +10,8 @@ import json
 from importlib import resources
 from typing import Any
 
+from ldmc.runtime.versions import release
+
 _PREFIX = "tensorrt-"
 
 
@@ -17,7 +19,7 @@ def operator_versions() -> list[str]:
     """Versions of TensorRT that there is a table of, oldest first."""
     names = (file.name for file in (resources.files("ldmc.targets") / "operators").iterdir())
     found = [n.removeprefix(_PREFIX).removesuffix(".json") for n in names if n.endswith(".json")]
-    return sorted(found, key=lambda version: [int(part) for part in version.split(".")])
+    return sorted(found, key=release)
 
 
 def read_operators(version: str) -> dict[str, Any]:

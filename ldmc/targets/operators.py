@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ldmc.errors import UsageError
+from ldmc.runtime.versions import release
 from ldmc.targets.operator_tables import operator_versions, read_operators
 
 # ONNX's name of a type -> the table's. The parser turns DOUBLE into FP32.
@@ -67,5 +68,5 @@ def operator_table(version: str) -> OperatorTable:
     types = {op: frozenset(entry["types"]) for op, entry in data["ops"].items() if entry["supported"]}
     for op in data.get("registered_importers", ()):
         types.setdefault(op, frozenset())
-    major, minor = version.split(".")
-    return OperatorTable((int(major), int(minor)), int(data["opset_max"]), data["source"], types)
+    major, minor = release(version)[:2]
+    return OperatorTable((major, minor), int(data["opset_max"]), data["source"], types)

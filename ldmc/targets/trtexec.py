@@ -11,6 +11,8 @@ trtexec 8.2 loads the engine again, with the builder still in memory, before it 
 
 from __future__ import annotations
 
+from ldmc.runtime.versions import release
+
 WORKSPACE_AS_POOL = (8, 4)
 SKIPS_INFERENCE = (8, 6)
 STRONGLY_TYPED = (10, 0)
@@ -29,7 +31,7 @@ def build_argv(
 
     half: the graph has float16 tensors. workspace_mib: 0 leaves it at trtexec's default, 16 MiB in 8.2.
     """
-    at = tuple(int(part) for part in version.split(".")[:2])
+    at = release(version)[:2]
     command = ["trtexec", f"--onnx={onnx}", f"--saveEngine={engine}"]
     if half:
         command.append("--stronglyTyped" if at >= STRONGLY_TYPED else "--fp16")

@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from ldmc import runtime
-from ldmc.runtime.backends import OpenOptions, open_component
+from ldmc.runtime.backends import OpenOptions, aoti, open_component
 from ldmc.runtime.errors import BundleProblem
 from ldmc.runtime.manifest import read_manifest
 from tests.conftest import build_bundle
+from tests.runtime import overlap
 from tests.runtime.tiny_bundle import read_manifest_json, refresh_files, write_manifest
 
 DRAW = """
@@ -80,6 +81,16 @@ def test_it_draws_through_torch_alone_what_onnx_runtime_draws(
         other = pipeline.generate(seed=3, steps=3)
     difference = np.abs(np.asarray(drawn["image"], np.int64) - other)
     assert difference.max() <= 1
+
+
+def test_pictures_drawn_at_the_same_time_are_those_drawn_in_turn(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runtime.load(str(bundle)) as pipeline:
+        expected = overlap.drawn_in_turn(pipeline)
+        monkeypatch.setattr(aoti, "run_on_cpu", overlap.made_to_overlap(aoti.run_on_cpu))
+        for one, other in zip(expected, overlap.drawn_in_threads(pipeline), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_the_bundle_asks_for_the_torch_it_was_compiled_with(bundle: Path) -> None:

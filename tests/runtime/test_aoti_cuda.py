@@ -7,6 +7,7 @@ captured, on the buffers it was captured with.
 from __future__ import annotations
 
 import contextlib
+import functools
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,10 @@ import torch as real_torch
 
 from ldmc.runtime.backends import aoti
 from ldmc.runtime.backends.aoti_cuda import WARM_UP_CALLS, CudaPart
+from ldmc.runtime.component import Component
 from ldmc.runtime.errors import BundleProblem
+from ldmc.runtime.residency import Components
+from tests.runtime import overlap
 
 NEEDS = {"torch": real_torch.__version__, "device": "cuda", "machine": "x86_64", "capability": "9.0"}
 
@@ -46,6 +50,7 @@ class Gpu:
 
     def __init__(self, *, refuses: str = "") -> None:
         self.log: list[str] = []
+        self.before_replay: Callable[[], None] = lambda: None
         self.capturing = False
         self.refuses = refuses
         self.nodes: list[Callable[[], None]] = []
@@ -67,6 +72,7 @@ def double_of(gpu: Gpu) -> Any:
 
     class CUDAGraph:
         def replay(self) -> None:
+            gpu.before_replay()
             gpu.log.append("replay")
             for node in gpu.nodes:
                 node()
@@ -163,6 +169,20 @@ def test_a_call_is_one_replay_on_the_same_buffers() -> None:
     np.testing.assert_array_equal(first[0], [[4, 4]])  # not overwritten by the second
     np.testing.assert_array_equal(second[0], [[8, 8]])
     assert first[0].dtype == np.float16
+
+
+@pytest.mark.parametrize("refuses", ["", "not permitted"], ids=["captured", "launched one by one"])
+def test_threads_do_not_share_the_buffers(refuses: str) -> None:
+    gpu = Gpu(refuses=refuses)
+    entry, (cuda_part, _) = part(), opened(gpu)
+    meet = overlap.made_to_overlap(lambda: None)
+    gpu.before_replay = meet
+    model = cuda_part._model
+    cuda_part._model = lambda *inputs: [meet(), model(*inputs)][1]
+    components = Components(lambda _: Component(entry, cuda_part), False)
+    calls = [functools.partial(components.run, "unet", arrays(value, 1)) for value in (1.0, 2.0, 3.0)]
+    found = overlap.in_threads(*calls)
+    np.testing.assert_array_equal(found, [[[3, 3]], [[5, 5]], [[7, 7]]])
 
 
 def test_an_input_that_cannot_be_written_to_is_taken(recwarn: pytest.WarningsRecorder) -> None:

@@ -323,5 +323,5 @@ def test_a_component_that_fails_to_open_is_asked_for_again():
     components = Components(open_one, True)
     for _ in range(2):
         with pytest.raises(BundleProblem, match="no memory"):
-            components.get("unet")
+            components.open("unet")
     assert tried == ["unet", "unet"]

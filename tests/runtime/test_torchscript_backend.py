@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 import torch
 
 from ldmc import runtime
-from ldmc.runtime.backends import OpenOptions, open_component
+from ldmc.runtime.backends import OpenOptions, open_component, torchscript
 from ldmc.runtime.errors import BundleProblem
 from ldmc.runtime.manifest import read_manifest
 from tests.conftest import build_bundle
+from tests.runtime import overlap
 from tests.runtime.old_python import old_python
 from tests.runtime.tiny_bundle import read_manifest_json, refresh_files
 
@@ -115,6 +117,39 @@ def test_threads_are_for_one_call(bundle: Path) -> None:
     unet.run([np.zeros((1, 3, 8, 8), "float32"), np.array([5])])
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
+
+
+def test_pictures_drawn_at_the_same_time_are_those_drawn_in_turn(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runtime.load(str(bundle), threads=1) as pipeline:
+        expected = overlap.drawn_in_turn(pipeline)
+        monkeypatch.setattr(torchscript, "run_on_cpu", overlap.made_to_overlap(torchscript.run_on_cpu))
+        for one, other in zip(expected, overlap.drawn_in_threads(pipeline), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_threads_with_a_pipeline_each_leave_the_number_of_threads_as_it_was(bundle: Path) -> None:
+    """A thread that first asks PyTorch while another has lowered the number would keep the lower one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    meet, is_lowered = overlap.made_to_overlap(lambda: None), threading.Event()
+    first, second = (_unet(bundle, threads=1) for _ in range(2))
+    for unet in (first, second):
+        script = unet._script
+        unet._script = lambda *inputs, script=script: [is_lowered.set(), meet(), script(*inputs)][-1]
+
+    def run(unet: torchscript.TorchScriptPart) -> int:
+        if unet is second:
+            is_lowered.wait()
+        unet.run([np.zeros((1, 3, 8, 8), "float32"), np.array([5])])
+        return torch.get_num_threads()
+
+    try:
+        found = overlap.in_threads(lambda: run(first), lambda: run(second))
+        assert [*found, torch.get_num_threads()] == [2, 2, 2]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_an_input_that_cannot_be_written_to_is_taken_without_a_warning(

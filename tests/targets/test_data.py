@@ -7,7 +7,7 @@ import pytest
 from ldmc.targets.operator_tables import operator_versions, read_operators
 from ldmc.targets.reader import load_target, target_names
 from ldmc.targets.target import ENGINE_PACKAGES, Memory
-from ldmc.targets.versions import fits
+from ldmc.runtime.versions import fits
 
 TARGETS = [load_target(name) for name in target_names()]
 WITH_TABLE = [target for target in TARGETS if target.operators]

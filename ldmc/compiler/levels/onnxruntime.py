@@ -66,7 +66,7 @@ class SessionSubject:
 
         components = Components(open_one, False)
         for name in manifest.components:
-            components.get(name)
+            components.open(name)
         self.remarks: list[str] = []
         self._pipeline = Pipeline(manifest, components, self.remarks)
 

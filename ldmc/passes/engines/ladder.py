@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ldmc.ir import Component
+from ldmc.runtime.versions import release
 from ldmc.targets.builder_memory import WORKSPACE_BYTES
 from ldmc.targets.target import MIB, Target
 
@@ -26,8 +27,7 @@ def recipe(part: Component, target: Target) -> dict[str, Any]:
 
 def rungs(target: Target) -> list[dict[str, Any]]:
     """What to try, in order. `finer` stands for the smaller parts that the bundle carries, where it carries some."""
-    major = int(target.toolchain.get("tensorrt", "8").split(".")[0])
-    tried = list(_LIBRARIES) if major < 10 else None
+    tried = list(_LIBRARIES) if release(target.toolchain.get("tensorrt", "8")) < (10,) else None
     found: list[dict[str, Any]] = [
         {"workspace_bytes": size, "tactic_sources": tried}
         for size in (WORKSPACE_BYTES, _SMALL_WORKSPACE_BYTES)

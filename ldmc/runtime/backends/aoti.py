@@ -12,6 +12,7 @@ import platform
 
 from .. import memory
 from ..errors import BundleProblem
+from ..versions import minor
 from .aoti_cuda import CudaPart
 from .pytorch import first_line, import_torch, install_hint, run_on_cpu
 
@@ -73,14 +74,10 @@ def _load(torch, manifest, part, on_gpu):
 def _check_torch(torch, manifest, compiled):
     """Same major and minor version: the code calls PyTorch's insides."""
     found = torch.__version__
-    if _minor(found) != _minor(compiled):
-        message = "%s was compiled by PyTorch %s and runs with %s.%s only; here is %s" % (
-            (manifest.root, compiled) + _minor(compiled) + (found,))
+    if minor(found) != minor(compiled):
+        message = "%s was compiled by PyTorch %s and runs with %s only; here is %s" % (
+            manifest.root, compiled, minor(compiled), found)
         raise BundleProblem(message, install_hint(manifest))
-
-
-def _minor(version):
-    return tuple(version.split(".")[:2])
 
 
 def _check_cpu(torch, manifest, compiled):

@@ -15,6 +15,7 @@ import shutil
 
 from .. import memory
 from ..errors import BundleProblem
+from ..versions import release
 from .cpu_identity import cpu_identity
 from .graph_cache import GraphCache
 
@@ -76,7 +77,7 @@ class _Opener(object):
     def open(self, remarks):
         if not self._wanted.cache:
             return self._open_original()
-        if _version(self._engine) < FIRST_THAT_SAVES:
+        if release(self._engine.__version__) < FIRST_THAT_SAVES:
             remarks.append("%s: ONNX Runtime %s cannot save its optimised graph apart from the weights; from 1.16 on, "
                            "loading takes less time and memory" % (self._entry.name, self._engine.__version__))
             return self._open_original()
@@ -191,11 +192,6 @@ def _import_engine(manifest):
 
 def _install_hint(wanted):
     return "pip install 'onnxruntime%s'" % wanted
-
-
-def _version(engine):
-    parts = engine.__version__.split(".")[:2]
-    return tuple(int(part) if part.isdigit() else 0 for part in parts)
 
 
 def _first_line(problem):

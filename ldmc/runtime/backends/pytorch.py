@@ -1,8 +1,15 @@
 """PyTorch, for the backends that run through it."""
 
+import contextlib
+import threading
+
 import numpy as np
 
 from ..errors import BundleProblem
+
+# PyTorch has one number of threads for the whole process, which a new thread takes over: pipelines that want one of
+# their own take turns, or the last to leave would put back what another had set.
+_NUM_THREADS_LOCK = threading.Lock()
 
 
 def import_torch(manifest):
@@ -40,13 +47,20 @@ def run_on_cpu(torch, call, arrays, threads):
 
     Args: threads: of this call; None leaves it to PyTorch.
     """
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        with torch.no_grad():
-            outputs = call(*[torch.from_numpy(np.require(array, requirements="W")) for array in arrays])
-    finally:
+    with contextlib.ExitStack() as stack:
         if threads is not None:
-            torch.set_num_threads(before)
+            stack.enter_context(_num_threads(torch, threads))
+        stack.enter_context(torch.no_grad())
+        outputs = call(*[torch.from_numpy(np.require(array, requirements="W")) for array in arrays])
     return [output.numpy() for output in ([outputs] if isinstance(outputs, torch.Tensor) else outputs)]
+
+
+@contextlib.contextmanager
+def _num_threads(torch, threads):
+    with _NUM_THREADS_LOCK:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

@@ -14,6 +14,7 @@ import subprocess
 
 from ..digest import sha256_of_file
 from ..errors import BundleProblem
+from ..versions import release
 
 TOOL = "torchtrtc"
 INSTALL = "install Torch-TensorRT built against this machine's TensorRT, and put its bin folder on PATH"
@@ -68,7 +69,7 @@ def _check_version(tool, step):
     found = linked_version(tool)
     if not found:
         raise BundleProblem("cannot tell which TensorRT %s is linked against: ldd names no libnvinfer" % tool, INSTALL)
-    if built.split(".")[:3] != found.split(".")[:3]:
+    if release(built)[:3] != release(found)[:3]:
         raise BundleProblem("%s is linked against TensorRT %s and the engine of %s was built by %s" % (
             tool, found, step["part"], built), INSTALL)
 

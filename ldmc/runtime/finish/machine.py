@@ -8,20 +8,18 @@ Facts are read under a root folder, so that a test can give a machine of its own
 import glob
 import io
 import json
-import operator
 import os
 import platform
 import re
 
 from .. import memory
 from ..errors import BundleProblem
+from ..versions import fits, problem_of
 from . import process
 
 MIB = 1 << 20
 # `# R32 (release), REVISION: 7.1, GCID: 29818004, BOARD: t210ref, ...`: L4T 32.7.1
 TEGRA_RELEASE = re.compile(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)")
-COMPARISON = re.compile(r"(>=|<=|==|<|>)\s*(\d[\d.]*)$")
-COMPARISONS = {">=": operator.ge, "<=": operator.le, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 DESKTOPS = ("Xorg", "gdm3", "gnome-shell", "lightdm", "sddm", "Xwayland")
 DESKTOP_ADVICE = "stop the desktop: `sudo systemctl isolate multi-user.target` frees about 1 GB"
 ZRAM_ADVICE = "turn zram off, which keeps swapped pages in this same memory: `sudo systemctl disable nvzramconfig`, " \
@@ -119,31 +117,6 @@ def l4t_version(line):
     return "%s.%s" % match.groups() if match else ""
 
 
-def satisfies(version, wanted):
-    """Whether `8.2.1.8` is what `>=8.2,<8.3` asks. Without a comparison, major and minor must be equal: they decide
-    what a parser reads, and an engine is built by whichever patch is here."""
-    for part in wanted.split(","):
-        match = COMPARISON.match(part.strip())
-        if match is None:
-            if version.split(".")[:2] != part.strip().split(".")[:2]:
-                return False
-            continue
-        limit = _numbers(match.group(2))
-        if not COMPARISONS[match.group(1)](_numbers(version)[:len(limit)], limit):
-            return False
-    return True
-
-
-def _numbers(version):
-    """(8, 2, 1) of `8.2.1`; what is no number ends it."""
-    found = []
-    for part in version.split("."):
-        if not part.isdigit():
-            break
-        found.append(int(part))
-    return tuple(found)
-
-
 def _check_l4t(found, wanted):
     if not found:
         return Check("L4T", "none", "this is no Jetson: there is no /etc/nv_tegra_release; the bundle is for L4T %s"
@@ -160,7 +133,10 @@ def _check_tensorrt(libraries, wanted, module):
         why = libraries["problems"].get("tensorrt")
         return Check("TensorRT", "none", "the Python module %s cannot be imported: %s" % (module, why),
                      "on a Jetson: sudo apt install python3-libnvinfer")
-    if wanted and not satisfies(found, wanted):
+    if problem_of(wanted) and wanted:
+        return Check("TensorRT", found, "the bundle does not say which TensorRT it is for: %s" % problem_of(wanted),
+                     "build the bundle again")
+    if wanted and not fits(found, wanted):
         return Check("TensorRT", found, "the bundle is for TensorRT %s and this is %s" % (wanted, found),
                      "build the bundle again for this version: its graphs are made for the other's parser")
     return Check("TensorRT", found)

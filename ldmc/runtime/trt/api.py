@@ -17,6 +17,7 @@ Sources: the Python bindings in NVIDIA/TensorRT (python/src/infer/pyCore.cpp, 7.
 """
 
 from ..errors import BundleProblem
+from ..versions import release
 
 # Libraries whose tactics can be left out, as the request and TensorRT's TacticSource name them.
 LIBRARIES = ("cublas", "cublas_lt", "cudnn")
@@ -34,7 +35,7 @@ class Api(object):
         self.trt = trt
         self.version = trt.__version__
         self.is_rtx = trt.__name__ == "tensorrt_rtx"
-        numbers = tuple(int(part) for part in self.version.split(".")[:2])
+        numbers = release(self.version)[:2]
         self._at_least = lambda *wanted: self.is_rtx or numbers >= wanted
         self.is_strongly_typed = self._at_least(10, 0)
 

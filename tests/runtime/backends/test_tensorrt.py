@@ -6,11 +6,13 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ldmc.runtime.backends.trt_engine import TensorRTEngine
 from ldmc.runtime.errors import BundleProblem
+from tests.runtime import overlap
 from tests.runtime.device import Device
 from tests.runtime.device_bundle import make_pending_bundle, read_manifest, write_manifest
 
@@ -80,6 +82,31 @@ def test_a_chain_equals_its_parts_one_by_one(device, finished, tmp_path):
     write_manifest(plain, manifest)
     expected, found = run(device, plain), run(device, finished)
     assert found["sums"] == pytest.approx(expected["sums"], rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def finished_together(tmp_path_factory):
+    """One whose components are in memory together, finished with TensorRT 10.3; read-only by agreement."""
+    folder = tmp_path_factory.mktemp("orin")
+    bundle = make_pending_bundle(folder / "tiny.ldmc")
+    manifest = read_manifest(bundle)
+    manifest["finish"]["device"] = {}
+    write_manifest(bundle, dict(manifest, load="together"))
+    (folder / "device").mkdir()
+    done = Device(folder / "device", "10_3").finish(bundle)
+    assert done.returncode == 0, done.stderr
+    return bundle
+
+
+@pytest.mark.parametrize("version, bundle", [("8_2", "finished"), ("10_3", "finished_together")])
+def test_threads_that_draw_at_the_same_time_do_not_share_a_block(tmp_path, version, bundle, request):
+    (tmp_path / "device").mkdir()
+    device = Device(tmp_path / "device", version)
+    done = subprocess.run([sys.executable, "-B", str(Path(overlap.__file__))], capture_output=True, text=True,
+                          cwd=request.getfixturevalue(bundle), env=device.environment)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"different": 4, "at_once": ["equal"] * 4}
+    assert device.leaks() == {"allocations": 0, "bytes": 0, "streams": 0, "refused": 0}
 
 
 def test_a_load_that_fails_leaves_nothing_on_the_device(device, finished):

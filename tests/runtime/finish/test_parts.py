@@ -9,7 +9,7 @@ import pytest
 
 from ldmc.runtime.finish import plan
 from ldmc.runtime.finish.compare import snr_db
-from ldmc.runtime.finish.machine import Machine, l4t_version, satisfies
+from ldmc.runtime.finish.machine import Machine, l4t_version
 from tests.runtime.device_bundle import FULL_LADDER
 
 MIB = 1 << 20
@@ -22,15 +22,6 @@ MIB = 1 << 20
 ])
 def test_l4t_of_the_release_file(line, version):
     assert l4t_version(line) == version
-
-
-@pytest.mark.parametrize("version, wanted, is_so", [
-    ("8.2.1.8", ">=8.2,<8.3", True), ("8.3.0", ">=8.2,<8.3", False), ("8.1.9", ">=8.2,<8.3", False),
-    ("10.3.0", ">=10.3,<10.4", True), ("10.16.0", ">=10.3,<10.4", False), ("8.2.1.8", ">=10.3", False),
-    ("8.2.1.8", "8.2.3.1", True), ("8.4.1", "8.2", False), ("10.3.0", "==10.3", True),
-])
-def test_versions(version, wanted, is_so):
-    assert satisfies(version, wanted) is is_so
 
 
 @pytest.mark.parametrize("outcomes, rung", [

@@ -40,11 +40,20 @@ def test_another_gpu(nano, bundle):
 
 def test_another_tensorrt(nano, bundle):
     manifest = read_manifest(bundle)
-    manifest["finish"]["device"]["tensorrt"] = "8.5.2"
+    manifest["finish"]["device"]["tensorrt"] = "<=8.2,!=8.2.1"
     write_manifest(bundle, manifest)
     code, error = refused(nano, bundle)
     assert code == 1
-    assert "the bundle is for TensorRT 8.5.2 and this is 8.2.1.8\nfix:   build the bundle again" in error
+    assert "the bundle is for TensorRT <=8.2,!=8.2.1 and this is 8.2.1.8\nfix:   build the bundle again" in error
+
+
+def test_a_tensorrt_that_cannot_be_told(nano, bundle):
+    manifest = read_manifest(bundle)
+    manifest["finish"]["device"]["tensorrt"] = "8.2"
+    write_manifest(bundle, manifest)
+    code, error = refused(nano, bundle)
+    assert code == 1
+    assert "the bundle does not say which TensorRT it is for: 8.2 has no comparison\nfix:   build the" in error
 
 
 def test_no_tensorrt(nano, bundle):
