@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 
+from .leftovers import temporary
 
 _MARK = ".part-"
 
@@ -16,15 +17,16 @@ def replacing(path):
     """
     path = str(path)
     part = "%s%s%d" % (path, _MARK, os.getpid())
-    try:
-        with io.open(part, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())  # a board that loses its power must not keep a file of zeros
-        os.replace(part, path)
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
+    with temporary(part):
+        try:
+            with io.open(part, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())  # a board that loses its power must not keep a file of zeros
+            os.replace(part, path)
+        finally:
+            if os.path.exists(part):
+                os.remove(part)
 
 
 def write_whole(path, content):
