@@ -6,12 +6,11 @@ one rule: with --json the result is one JSON object on stdout and everything els
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
+import os
+import select
 import sys
 import traceback
-from collections.abc import Iterator
 
 import click
 
@@ -50,32 +49,44 @@ for _command in (build, plan, run, bench, compare, verify, report, inspect, diff
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: run a command, turn errors into one sentence and an exit code."""
-    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    with _stoppable():
-        _run(arguments, as_json="--json" in arguments, debug="--debug" in arguments)
+    from ldmc.runtime import stopping
+
+    given = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    as_json = "--json" in given
+    _, stopped = stopping.stoppable(
+        lambda: _run(given, as_json=as_json, debug="--debug" in given), StopSignal, lambda: _last_words(as_json)
+    )
+    if stopped:
+        try:
+            _fail(_interrupted(), as_json)
+        finally:
+            stopping.end_now()
 
 
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGINT and SIGTERM unwind the work, so that it cleans up after itself; an ignored signal stays ignored."""
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _interrupted() -> Interrupted:
+    return Interrupted("interrupted; nothing was left half-written")
 
 
-def _stop(_signal: int, _frame: object) -> None:
-    raise StopSignal
+def _last_words(as_json: bool) -> None:
+    """What is said where the main thread does not come back to say it: as `_fail`, without Python's buffers."""
+    error = _interrupted()
+    cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+    _write(2, f"{cursor}error: {error.message}\n")
+    if as_json:
+        _write(1, json.dumps(error.to_json(), indent=1) + "\n")
+
+
+def _write(file: int, text: str) -> None:
+    """To a pipe that somebody reads, or not at all."""
+    if select.select([], [file], [], 0)[1]:
+        os.write(file, text.encode())
 
 
 def _run(arguments: list[str], *, as_json: bool, debug: bool) -> None:
     try:
         cli.main(args=arguments, prog_name="ldmc", standalone_mode=False, obj=arguments)
-    except (StopSignal, KeyboardInterrupt, click.Abort):
-        _fail(Interrupted("interrupted; nothing was left half-written"), as_json)
+    except (KeyboardInterrupt, click.Abort):
+        _fail(_interrupted(), as_json)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "ldmc"
         _fail(UsageError(error.format_message(), fix=f"see `{command} --help`"), as_json)

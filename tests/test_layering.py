@@ -51,6 +51,11 @@ LIBRARIES = {
     "matplotlib": {"compiler", "report"},
     "rich": {"commands", "terminal", "compiler"},
 }
+# What, beside the command line, may read or set the environment, or end the process.
+MAY_EXIT_OR_ASK = (
+    "runtime/__main__.py", "runtime/trt/worker.py", "runtime/onnx_runtime.py", "runtime/stopping.py",
+    "compiler/places.py",  # the user's cache folder, which `build` and `verify` share whoever calls them
+)  # fmt: skip
 # What the runtime may import, once a component needs it.
 ENGINES = ("onnxruntime", "torch")
 
@@ -113,6 +118,17 @@ def test_libraries_stay_in_their_rooms(file: Path) -> None:
         assert room(file) in LIBRARIES.get(library, {room(file)}), f"{library} in {label(file)}"
 
 
+SCRIPTS = sorted((*ROOT.parent.glob("benchmarks/**/*.py"), *ROOT.parent.glob("examples/**/*.py")))
+
+
+@pytest.mark.parametrize("file", [*FILES, *SCRIPTS], ids=lambda file: file.relative_to(ROOT.parent).as_posix())
+def test_onnxruntime_is_imported_in_one_place(file: Path) -> None:
+    """Where its telemetry is forbidden first."""
+    if file == ROOT / "runtime" / "onnx_runtime.py":
+        return
+    assert "onnxruntime" not in {module.partition(".")[0] for module, _ in absolute_imports(file)}
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if room(file) == "runtime"], ids=label)
 def test_the_runtime_stands_alone(file: Path) -> None:
     """Its own modules by relative import, the standard library and numpy; the engine only when it is used."""
@@ -131,9 +147,7 @@ def test_the_runtime_stands_alone(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=label)
 def test_only_the_command_line_reads_the_environment_prints_or_exits(file: Path) -> None:
-    # places.py has the user's cache folder, which `build` and `verify` share whoever calls them.
-    apart = ("runtime/__main__.py", "runtime/trt/worker.py", "compiler/places.py")
-    if room(file) in ("cli", "commands") or label(file) in apart:
+    if room(file) in ("cli", "commands") or label(file) in MAY_EXIT_OR_ASK:
         return
     attributes = {
         f"{node.value.id}.{node.attr}"

@@ -24,6 +24,7 @@ from ldmc import runtime
 from ldmc.artifacts import graphs
 from ldmc.artifacts.exchange import exchange
 from ldmc.errors import BundleError, LdmcError
+from ldmc.runtime import leftovers, stopping
 from ldmc.runtime.digest import sha256_of_file
 from ldmc.runtime.manifest import MANIFEST_NAME, SCHEMA_VERSION
 
@@ -47,12 +48,14 @@ class BundleWriter:
         self.folder = path.parent / f".{path.name}.tmp-{os.getpid()}"
         self._roles: dict[str, str] = {}
         self._made: list[Path] = []  # folders made on the way to `path`, innermost first
+        self._announced = contextlib.ExitStack()
         check_output(path, force=force)
 
     def __enter__(self) -> BundleWriter:
         parents = (self.path.parent, *self.path.parent.parents)
         self._made = [folder for folder in parents if not folder.exists()]
         try:
+            self._announce()
             with writing(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 _remove_abandoned(self.path)
@@ -152,13 +155,15 @@ class BundleWriter:
     def _rename_twice(self) -> None:
         """Put the old bundle aside, then rename the new one into its place."""
         replaced = self.path.parent / f".{self.path.name}.old-{os.getpid()}"
-        try:
-            os.rename(self.path, replaced)
-            os.rename(self.folder, self.path)
-        except BaseException:
-            if os.path.lexists(replaced) and not os.path.lexists(self.path):
-                os.rename(replaced, self.path)
-            raise
+        with stopping.undivided():
+            try:
+                os.rename(self.path, replaced)
+                os.rename(self.folder, self.path)
+            except BaseException:
+                if os.path.lexists(replaced) and not os.path.lexists(self.path):
+                    os.rename(replaced, self.path)
+                raise
+            self._announced.enter_context(leftovers.temporary(replaced))
         _remove(replaced)
 
     def _clean_up(self) -> None:
@@ -167,6 +172,12 @@ class BundleWriter:
         for folder in self._made:
             with contextlib.suppress(OSError):  # not empty: the bundle is in it
                 folder.rmdir()
+        self._announced.close()
+
+    def _announce(self) -> None:
+        """Have what is made here removed where a stop interrupts the removing, or comes while C++ writes."""
+        for folder in [f"{folder}{os.sep}" for folder in reversed(self._made)] + [str(self.folder)]:
+            self._announced.enter_context(leftovers.temporary(folder))
 
     def _add_runtime(self) -> None:
         """Copy the loader, as it is, into the bundle."""

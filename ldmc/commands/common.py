@@ -106,5 +106,6 @@ def write_report_beside(inputs: list[Path | dict[str, Any]], output: Path, to: C
 
 
 def prepare_hub() -> None:
-    """Keep huggingface_hub's own bars out of ours."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    """Keep huggingface_hub's own bars out of ours, and what it says of this machine's packages to itself."""
+    for switch in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
+        os.environ.setdefault(switch, "1")

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ldmc.runtime.onnx_runtime import import_onnxruntime
+
 _CHUNK_BYTES = 512 * 2**20  # intermediate values held at one time
 
 
@@ -122,8 +124,7 @@ def _chunks(values: list[tuple[Any, Any]]) -> Iterator[list[tuple[Any, Any]]]:
 
 
 def _run(proto: Any, folder: Path, feeds: dict[str, Any], names: list[str]) -> list[Any]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3

@@ -10,7 +10,6 @@ fp16      no value of the graph leaves its range
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +27,9 @@ from ldmc.compiler.runnable import open_here
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
-from ldmc.runtime.schedulers import sampler_of
+from ldmc.runtime.leftovers import temporary_folder
 from ldmc.runtime.manifest import Manifest, check_files
+from ldmc.runtime.schedulers import sampler_of
 from ldmc.targets.reader import load_target, target_names
 
 # What the image must reach by dtype: PSNR in dB. Of components see `manifest`.
@@ -257,7 +257,7 @@ def _cure(
 
     def retry(keep: tuple[str, ...]) -> Overflow | None:
         changed = [replace(step, keep=keep) if isinstance(step, Fp16) else step for step in steps]
-        with tempfile.TemporaryDirectory(prefix="ldmc-") as folder:
+        with temporary_folder("ldmc-") as folder:
             lowering = Lowering(component, target, Path(folder))
             for step in changed:
                 lowering.run(step)

@@ -9,12 +9,11 @@ import argparse
 import os
 import sys
 
+from . import stopping
 from .errors import BundleProblem
 from .loader import load
 from .png import grid, write_png
 from .speech import complaint, counter, say
-
-INTERRUPTED = 130
 
 
 def main(arguments=None):
@@ -23,6 +22,15 @@ def main(arguments=None):
     if arguments[:1] == ["finish"]:
         from .finish.command import main as finish
         return finish(arguments[1:])
+    code, stopped = stopping.stoppable(
+        lambda: _work(arguments), stopping.Stopped, lambda: os.write(2, b"interrupted\n"))
+    if stopped:
+        say("interrupted")
+        stopping.end_now()
+    return code
+
+
+def _work(arguments):
     try:
         if arguments[:1] == ["bench"]:
             from .bench.command import main as bench_command
@@ -33,9 +41,11 @@ def main(arguments=None):
     except BundleProblem as problem:
         say(complaint(problem))
         return problem.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as problem:
+        if isinstance(problem, stopping.Stopped):
+            raise
         say("interrupted")
-        return INTERRUPTED
+        return stopping.EXIT_CODE
     return 0
 
 

@@ -5,6 +5,8 @@ import io
 import os
 import threading
 
+from .leftovers import temporary
+
 _MARK = ".part-"
 
 
@@ -17,15 +19,16 @@ def replacing(path):
     path = str(path)
     # Of this thread alone: of two that write one file at the same time, the last to end has the file, whole.
     part = "%s%s%d-%d" % (path, _MARK, os.getpid(), threading.get_ident())
-    try:
-        with io.open(part, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())  # a board that loses its power must not keep a file of zeros
-        os.replace(part, path)
-    finally:
-        if os.path.exists(part):
-            os.remove(part)
+    with temporary(part):
+        try:
+            with io.open(part, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())  # a board that loses its power must not keep a file of zeros
+            os.replace(part, path)
+        finally:
+            if os.path.exists(part):
+                os.remove(part)
 
 
 def write_whole(path, content):

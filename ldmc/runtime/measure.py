@@ -3,7 +3,7 @@
 import math
 import time
 
-from . import memory
+from . import memory, stopping
 from .errors import InputProblem
 
 PHASES = ("denoise", "decode", "total")
@@ -28,7 +28,7 @@ class Drawings(object):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputProblem("%s is %r, expected an integer from %d" % (name, value, least))
         self._open_pipeline = open_pipeline
-        self._options = {"steps": steps, "seed": seed, "batch": batch}
+        self._options = {"steps": steps, "seed": seed, "batch": batch, "on_step": _check}
         self.count = warmup + runs
         self.load_seconds = self.private_bytes = self.image = None
         self.timings = []
@@ -48,6 +48,11 @@ class Drawings(object):
         finally:
             pipeline.close()
         return self
+
+
+def _check(_done, _of):
+    """After each step: whether a stop was asked for."""
+    stopping.check()
 
 
 def summary(seconds):

@@ -23,7 +23,7 @@ class _Clock(object):
         self.seconds = [9.0, 1.0, 2.0, 3.0]
         self.closed = False
 
-    def generate_timed(self, seed, steps, batch):
+    def generate_timed(self, seed, steps, batch, on_step):
         if not self.seconds:
             raise KeyboardInterrupt
         taken = self.seconds.pop(0)

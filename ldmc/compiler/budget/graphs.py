@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import signal
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
@@ -31,7 +30,11 @@ from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import LdmcError, PassError
 from ldmc.ir import Component, Form, Stats
 from ldmc.passes.base import Pass
+from ldmc.runtime import stopping
+from ldmc.runtime.leftovers import temporary_folder
 from ldmc.targets.target import Target
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,8 @@ def lower_request(
     with less_garbage_collection():
         opened = open_model(seeded, _unheard)
         program = read_program(opened, model if opened.weights else seeded, hashes=False)
-        lowered = _run_all([_Job(c, pipelines[c.name], target, strict) for c in program.components])
+        with temporary_folder("ldmc-plan-") as scratch:  # of this process, which outlives the forked ones
+            lowered = _run_all([_Job(c, pipelines[c.name], target, strict, scratch) for c in program.components])
     notes = (*opened.checkpoint.notes, *lowered[0].insertions)
     return (replace(lowered[0], insertions=notes), *lowered[1:])
 
@@ -108,13 +112,10 @@ class _Job:
     steps: list[Pass]
     target: Target
     strict: bool
+    scratch: str
 
     def run(self) -> Lowered:
-        with tempfile.TemporaryDirectory(prefix="ldmc-plan-") as scratch:
-            return self._lower(Path(scratch))
-
-    def _lower(self, scratch: Path) -> Lowered:
-        lowering = Lowering(self.component, self.target, scratch, _look)
+        lowering = Lowering(self.component, self.target, Path(self.scratch), _look)
         fitting = Fitting(lowering, list(self.steps), _advance)
         fitting.lower_to_target(strict=self.strict)
         fitting.lower_whole()
@@ -159,7 +160,12 @@ class _Child:
         self._name = job.component.name
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_send_result, args=(job, sender), daemon=True)
-        self._process.start()
+        # A signal between the fork and the child's first step must not be taken there for its parent's.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sender.close()
 
     def result(self) -> Lowered:
@@ -188,8 +194,8 @@ class _Child:
 
 def _send_result(job: _Job, sender: Connection) -> None:
     """The forked process: lower, send, end. Signals end it: the parent is the one that cleans up."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    stopping.forget()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
     try:
         sender.send((job.run(), "", ""))
     except LdmcError as error:

@@ -18,8 +18,9 @@ from ldmc.compiler.fidelity.results import BlockResult, FidelityReport, StageRes
 from ldmc.compiler.original import open_original
 from ldmc.errors import BundleError, UsageError
 from ldmc.ir import COMPONENTS
-from ldmc.runtime.schedulers import sampler_of
+from ldmc.runtime.leftovers import temporary_folder
 from ldmc.runtime.manifest import ComponentEntry, Manifest, check_files
+from ldmc.runtime.schedulers import sampler_of
 from ldmc.targets.reader import load_target, target_names
 from ldmc.targets.target import Target
 
@@ -67,7 +68,7 @@ def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityRep
     blocks: list[BlockResult] = []
     remarks: list[str] = []
     components = {component.name: component for component in program.components}
-    with tempfile.TemporaryDirectory(prefix="ldmc-") as folder:
+    with temporary_folder("ldmc-") as folder:
         scratch = Path(folder)
         reference = Reference(
             opened, program, manifest, asked.steps, asked.timesteps, scratch if asked.by_block else None

@@ -17,6 +17,8 @@ import onnx
 import onnx.inliner
 from onnx import helper
 
+from ldmc.runtime.onnx_runtime import import_onnxruntime
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -37,8 +39,7 @@ def open_session(model: bytes | str, folder: Path) -> Any:
 
     model: the graph, or its file. folder: where its weights are; they are mapped from there.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     # What is compared is the graph: nothing may fuse nodes, or move an error from one to another.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -8,7 +8,6 @@ so in its row; the others go on. Where somebody interrupts the turns, the drawin
 
 from __future__ import annotations
 
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,8 @@ from ldmc.compiler.levels.contestant import BenchRequest, Contestant
 from ldmc.compiler.levels.level import gpu_of
 from ldmc.compiler.levels.result import compare_rows, packages, row
 from ldmc.errors import LdmcError, StopSignal
+from ldmc.runtime import stopping
+from ldmc.runtime.leftovers import temporary_folder
 from ldmc.runtime.meters import MeterProblem, Recorder, choose
 from ldmc.runtime.meters.watch import GpuMemory
 from ldmc.runtime.result import describe_model, document
@@ -35,7 +36,7 @@ def bench(request: BenchRequest, progress: Progress) -> dict[str, Any]:
         LdmcError: no level could be measured. StopSignal, KeyboardInterrupt: none had been measured by then.
     """
     meter, why_no_meter = choose(request.power)
-    with tempfile.TemporaryDirectory(prefix="ldmc-bench-") as name, ExitStack() as stack:
+    with temporary_folder("ldmc-bench-") as name, ExitStack() as stack:
         gpu = _gpu_memory(request, stack)
         recorder = stack.enter_context(Recorder(meter)) if meter is not None else None
         idle_watts, why_no_idle = _idle(recorder, progress)
@@ -99,7 +100,10 @@ def _take_turns(contestants: list[Contestant], request: BenchRequest, progress: 
     names = ", ".join(contestant.level.name for contestant in running)
     total = request.runs * request.steps * len(running)
     try:
-        with progress.stage(f"{request.runs} runs in turn: {names}", total) as advance:
+        with (
+            stopping.asked_politely(),
+            progress.stage(f"{request.runs} runs in turn: {names}", total) as advance,
+        ):
             for _ in range(request.runs):
                 for contestant in running:
                     contestant.draw(advance)

@@ -14,6 +14,7 @@ from ldmc.runtime.backends.onnxruntime_cpu import OnnxRuntimeComponent
 from ldmc.runtime.component import Component
 from ldmc.runtime.loader import Pipeline
 from ldmc.runtime.manifest import read_manifest
+from ldmc.runtime.onnx_runtime import import_onnxruntime
 from ldmc.runtime.residency import Components
 
 
@@ -49,8 +50,7 @@ class SessionSubject:
     """The graphs of a bundle in two plain sessions, as `worker.Subject`."""
 
     def __init__(self, bundle: Path, threads: int | None) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         manifest = read_manifest(str(bundle))
         settings = onnxruntime.SessionOptions()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ldmc.runtime import stopping
+
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
+_CLEAN_UP_SECONDS = 0.6  # where it does not unwind in the half of a second that it has, it cleans up from outside
 _DOING = {"prepare": "preparing", "open": "opening", "memory": "asking"}
 _MODULE = "ldmc.compiler.levels.worker"
 
@@ -95,9 +98,13 @@ class LevelProcess:
         self._child.wait()
 
     def kill(self) -> None:
-        """End it at once."""
-        self._child.kill()
-        self._child.wait()
+        """End it at once: as soon as it has removed what it was writing."""
+        self._child.terminate()
+        try:
+            self._child.wait(_CLEAN_UP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
 
     def __enter__(self) -> LevelProcess:
         return self
@@ -123,7 +130,8 @@ class LevelProcess:
         raise LevelStopped(f"no UNet call ended within {duration(limit)}: {at_most}")
 
     def _next(self) -> dict[str, Any] | None:
-        """The next line, or None where none came for a while."""
+        """The next line, or None where none came for a while. Where a stop was asked for, that is raised."""
+        stopping.check()
         try:
             line = self._lines.get(timeout=_POLL_SECONDS)
         except queue.Empty:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
+
+from ldmc.errors import StopSignal
+from ldmc.runtime.stopping import end_now, stoppable
 
 
 class Subject(Protocol):
@@ -69,6 +73,11 @@ class Worker:
             self._say(self._kinds[question["question"]](question["arguments"]))
         except Exception as error:
             self._say({"failed": _sentence(error)})
+
+    def serve(self, questions: TextIO) -> None:
+        """Answer until there are no more questions."""
+        for line in questions:
+            self.answer(json.loads(line))
 
     def _prepare(self, arguments: dict[str, Any]) -> dict[str, Any]:
         start = time.monotonic()
@@ -142,8 +151,9 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         worker = Worker(answers)
-        for line in sys.stdin:
-            worker.answer(json.loads(line))
+        _, stopped = stoppable(lambda: worker.serve(sys.stdin), StopSignal, lambda: None, (signal.SIGTERM,), 0.3)
+    if stopped:
+        end_now()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import uuid
 
 from ..digest import sha256_of_file, sha256_of_text
 from ..files import flush
+from ..leftovers import temporary as announced
 
 PREFIX = "optimized-"
 MODEL_NAME = "model.onnx"
@@ -86,17 +87,18 @@ class GraphCache(object):
         Raises: OSError where it cannot be written, and what `save` raises; nothing half-written is left.
         """
         temporary = "%s.part-%s" % (self.path, uuid.uuid4().hex[:8])
-        os.mkdir(temporary)
-        try:
-            save(os.path.join(temporary, MODEL_NAME))
-            self._write_key(temporary)
-            self.discard()
-            os.rename(temporary, self.path)
-        except OSError:
-            if not self.is_whole():  # else another process, one that does not lock, was first
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with announced(temporary):
+            try:
+                os.mkdir(temporary)
+                save(os.path.join(temporary, MODEL_NAME))
+                self._write_key(temporary)
+                self.discard()
+                os.rename(temporary, self.path)
+            except OSError:
+                if not self.is_whole():  # else another process, one that does not lock, was first
+                    raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
     def discard(self):
         """Removes this key's folder, if it is there."""

@@ -15,6 +15,7 @@ import shutil
 
 from .. import memory
 from ..errors import BundleProblem
+from ..onnx_runtime import import_onnxruntime
 from ..versions import release
 from .cpu_identity import cpu_identity
 from .graph_cache import GraphCache
@@ -183,11 +184,10 @@ def _saved_level(weights_bytes):
 
 def _import_engine(manifest):
     try:
-        import onnxruntime
+        return import_onnxruntime()
     except ImportError as problem:
         message = "%s needs ONNX Runtime, which cannot be imported: %s" % (manifest.root, problem)
         raise BundleProblem(message, _install_hint(manifest.requirement("onnxruntime")))
-    return onnxruntime
 
 
 def _install_hint(wanted):

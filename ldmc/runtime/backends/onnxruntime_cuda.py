@@ -4,6 +4,7 @@ A part of the manifest with `"form": "onnx", "provider": "cuda"`. What the GPU p
 """
 
 from ..errors import BundleProblem
+from ..onnx_runtime import import_onnxruntime
 from .onnxruntime_cpu import OnnxRuntimeComponent
 
 PROVIDER = "CUDAExecutionProvider"
@@ -38,8 +39,7 @@ def open_part(manifest, part, options, remarks):
 def import_engine(manifest):
     """The module onnxruntime. Raises BundleProblem where it cannot be imported."""
     try:
-        import onnxruntime
+        return import_onnxruntime()
     except ImportError as problem:
         message = "%s needs ONNX Runtime with CUDA, which cannot be imported: %s" % (manifest.root, problem)
         raise BundleProblem(message, INSTALL)
-    return onnxruntime

@@ -16,9 +16,9 @@ from ..files import write_whole
 from ..manifest import read_manifest
 from ..measure import PHASES
 from ..speech import counter, say, tell
+from ..stopping import EXIT_CODE
 from .flow import Bench, Options
 
-INTERRUPTED = 130
 MEMORY_WORDS = {
     "peak_cgroup_bytes": "peak of its memory group, ever", "peak_gpu_bytes": "peak of the card's memory",
     "peak_pss_bytes": "peak, its share of pages",
@@ -48,7 +48,7 @@ def main(arguments):
     if wanted.output:  # last: where it cannot be written, what was measured has been said
         _write(wanted.output, text)
         say("wrote %s" % wanted.output)
-    return INTERRUPTED if result["interrupted"] else 0
+    return EXIT_CODE if result["interrupted"] else 0
 
 
 def _parser():

@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 
-from .. import memory
+from .. import memory, stopping
 from ..level import level_record
 from ..loader import load
 from ..measure import Drawings
@@ -115,7 +115,8 @@ class Bench(object):
         """Returns how far it came where it was interrupted; "" where it was not."""
         with watch:
             try:
-                self._drawings.run(on_run)
+                with stopping.asked_politely():
+                    self._drawings.run(on_run)
             except KeyboardInterrupt:
                 done = len(self._drawings.timings) - self._options.warmup
                 if done < 1:

@@ -7,23 +7,20 @@
 import argparse
 import json
 import os
-import shutil
 import signal
 import sys
-import tempfile
 
 from ..backends.onnxruntime_cuda import PROVIDER
+from .. import stopping
 from ..errors import BundleProblem
+from ..leftovers import temporary_folder
 from ..speech import complaint
 from . import plan
 from .flow import Finisher, Options
 from .lock import locked
 
-INTERRUPTED = 130
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP: as Ctrl-C, so that the state is written and the child ended."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPED = "interrupted; what is built is kept: run `python3 -m runtime finish` again to go on"
 
 
 def main(arguments):
@@ -31,26 +28,30 @@ def main(arguments):
     wanted = _parser().parse_args(arguments)
     said = _Speech(wanted.json)
     report = {"ok": False, "exit_code": 1}
-    before = _stop_on_signals()
+    _, stopped = stopping.stoppable(
+        lambda: _work(wanted, said, report), stopping.Stopped, lambda: os.write(2, (STOPPED + "\n").encode()), SIGNALS)
+    if stopped:
+        report.update(exit_code=stopping.EXIT_CODE, error="interrupted")
+        said.error(STOPPED)
+    report["ok"] = report["exit_code"] == 0
+    if wanted.json:
+        said.document(report)
+    if stopped:
+        stopping.end_now()
+    return report["exit_code"]
+
+
+def _work(wanted, said, report):
+    """Does it, and puts into `report` how that went."""
     try:
         report["exit_code"] = _dry_run(wanted, said, report) if wanted.dry_run else _finish(wanted, said, report)
     except BundleProblem as problem:
         report.update(exit_code=problem.exit_code, error=problem.message, fix=problem.fix)
         said.error(complaint(problem))
-    except KeyboardInterrupt:
-        report.update(exit_code=INTERRUPTED, error="interrupted")
-        said.error("interrupted; what is built is kept: run `python3 -m runtime finish` again to go on")
     except BrokenPipeError:
         # Who read our output is gone (an ssh session, `head`): the work so far is in the manifest.
         said.mute()
-        report["exit_code"] = INTERRUPTED
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    report["ok"] = report["exit_code"] == 0
-    if wanted.json:
-        said.document(report)
-    return report["exit_code"]
+        report["exit_code"] = stopping.EXIT_CODE
 
 
 def _parser():
@@ -110,11 +111,8 @@ def _finish(wanted, said, report):
 def _dry_run(wanted, said, report):
     finisher = _finisher(wanted, said)
     said.line("checking %s" % finisher.record.root)
-    folder = tempfile.mkdtemp(prefix="finish-")  # not in the bundle: a dry run leaves it as it is
-    try:
+    with temporary_folder("finish-") as folder:  # not in the bundle: a dry run leaves it as it is
         finisher.inspect(lambda name: os.path.join(folder, name))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     finisher.check_files(hashes=False)
     steps = finisher.steps_to_build()
     said.line("%d to build, smallest first%s" % (len(steps), ":" if steps else ""))
@@ -141,13 +139,6 @@ def _dry_run(wanted, said, report):
               else "this machine can do it: python3 -m runtime finish")
     report.update(steps=steps, ready=not wrong, checks=[vars(check) for check in finisher.checks])
     return 0
-
-
-def _stop_on_signals():
-    def stop(number, frame):
-        raise Stopped()
-
-    return {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
 
 
 class _Speech(object):

@@ -5,6 +5,7 @@
 
 from ..backends.onnxruntime_cuda import INSTALL, PROVIDER
 from ..errors import BundleProblem
+from ..stopping import undivided
 from . import build, plan
 from .machine import MIB
 
@@ -42,8 +43,9 @@ def _attempt(record, step, rung, say, on_tick):
     try:
         built = build.build(record, step, settings, on_tick)
     except KeyboardInterrupt:
-        record.end_attempt(step, {"outcome": "interrupted"})
-        record.save()
+        with undivided():  # else the next run would take it for an attempt that failed
+            record.end_attempt(step, {"outcome": "interrupted"})
+            record.save()
         raise
     ended = built.ended
     record.end_attempt(step, {

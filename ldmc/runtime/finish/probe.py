@@ -5,6 +5,8 @@ import json
 import platform
 import sys
 
+from ..onnx_runtime import import_onnxruntime
+
 
 def probe(module):
     """Asks the TensorRT module, CUDA, numpy and ONNX Runtime for what `machine` checks.
@@ -35,7 +37,7 @@ def _cuda():
 
 
 def _providers():
-    return importlib.import_module("onnxruntime").get_available_providers()
+    return import_onnxruntime().get_available_providers()
 
 
 def main(arguments):
