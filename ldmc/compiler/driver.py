@@ -23,6 +23,8 @@ from ldmc.compiler.pipeline import pipelines_of
 from ldmc.compiler.stage import StageRecord
 from ldmc.errors import UsageError
 from ldmc.passes.base import Pass
+from ldmc.runtime.checks.cache_folder import default_cache_folder, usable_cache_folder
+from ldmc.runtime.checks.trust import FORMS, remember
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
 
@@ -81,11 +83,13 @@ class BuildResult:
     insertions: tuple[Insertion, ...]
     pending: tuple[str, ...]
     plan: Plan | None
+    manifest_sha256: str
 
     def to_json(self) -> dict[str, Any]:
         """The documented output of `ldmc build --json`."""
         return {
             "bundle": str(self.bundle),
+            "manifest_sha256": self.manifest_sha256,
             "target": self.target,
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -132,15 +136,32 @@ def build(
                 job.lower(pipelines, scratch)
             content = job.manifest()
             with progress.stage("finish bundle", None), measured() as finishing:
-                bundle.complete(content)
+                manifest_sha256 = bundle.complete(content)
             if approve is not None:
                 with progress.stage("verify against PyTorch", None):
                     approve(bundle.folder)
             bundle.publish()
-    return _result(job, output, total, (opening, finishing))
+        _remember(output, manifest_sha256, job, progress)
+    return _result(job, output, total, (opening, finishing), manifest_sha256)
 
 
-def _result(job: Job, output: Path, total: Reading, others: tuple[Reading, ...]) -> BuildResult:
+def _remember(output: Path, manifest_sha256: str, job: Job, progress: Progress) -> None:
+    """Put the bundle on the user's list of those made here, whose native code and scripts are loaded unasked."""
+    folder, why = usable_cache_folder(default_cache_folder(), str(output))
+    try:
+        if folder is not None:
+            remember(folder, manifest_sha256)
+            return
+    except OSError as error:
+        why = str(error)
+    forms = {part["form"] for entry in job.entries.values() for part in entry["parts"]} & FORMS.keys()
+    if forms:
+        progress.note(f"the bundle could not be noted as made here ({why}): load it with --trust")
+
+
+def _result(
+    job: Job, output: Path, total: Reading, others: tuple[Reading, ...], manifest_sha256: str
+) -> BuildResult:
     """What is told of the build."""
     records = tuple(record for fitting in job.fittings for record in fitting.lowering.records)
     readings = [*others, *(w.reading for w in job.writes.values())]
@@ -160,6 +181,7 @@ def _result(job: Job, output: Path, total: Reading, others: tuple[Reading, ...])
         tuple(insertion for fitting in job.fittings for insertion in fitting.insertions),
         tuple(step["part"] for step in job.pending),
         job.plan,
+        manifest_sha256,
     )
 
 
