@@ -6,6 +6,7 @@ import time
 import numpy as np
 
 from . import backends
+from .checks.inventory import VERIFICATION_FAILED
 from .checks.opening import Vouched
 from .component import Component
 from .ddim import DDIM
@@ -50,7 +51,7 @@ def load(path, verify=False, threads=None, cache=True, sources=False, trust=Fals
     """
     check_threads(threads)
     manifest = read_manifest(path)
-    check_files(manifest.root, manifest)
+    check_files(manifest.root, manifest, VERIFICATION_FAILED if verify else 1)
     if sources:
         manifest = manifest.of_sources()
     DDIM(manifest.scheduler)  # refuses an unsupported scheduler before the slow part

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 
 from ..checks.strict_json import read_json
@@ -28,6 +29,8 @@ from ..files import flush
 PREFIX = "optimized-"
 MODEL_NAME = "model.onnx"
 KEY_NAME = "key.json"
+LOCK_SECONDS = 120  # a graph of 330 million parameters is made in 13 s
+POLL_SECONDS = 0.1
 
 
 class GraphCache(object):
@@ -71,7 +74,10 @@ class GraphCache(object):
 
     @contextlib.contextmanager
     def locked(self):
-        """Waits until no other process works on this component's folder. Gives False where there are no locks."""
+        """Waits until no other process works on this component's folder. Gives False where there are no locks.
+
+        Raises: OSError where another process works on it for too long: it may have been stopped.
+        """
         try:
             import fcntl
         except ImportError:  # Windows: two first loads both work, one folder wins
@@ -79,12 +85,7 @@ class GraphCache(object):
             return
         handle = os.open(self.folder, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                held = True
-            except OSError:  # a network filesystem without locks
-                held = False
-            yield held
+            yield _lock(fcntl, handle)
         finally:
             os.close(handle)
 
@@ -134,3 +135,30 @@ class GraphCache(object):
         problem = self._record.save()
         if problem:
             raise OSError(0, problem)
+
+
+def _lock(fcntl, handle):
+    """Whether the open folder is locked for this process now; False where it cannot be. Raises OSError."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise OSError(0, "%s has worked on it for more than %d s" % (_holder(handle), LOCK_SECONDS))
+            time.sleep(POLL_SECONDS)
+        except OSError:  # a network filesystem without locks
+            return False
+
+
+def _holder(handle):
+    """`process 4711`, which has locked what `handle` is open on, where the system says so."""
+    try:
+        with io.open("/proc/locks", encoding="ascii") as stream:
+            lines = [line.split() for line in stream]
+    except (OSError, ValueError):
+        lines = []
+    inode = ":%d" % os.fstat(handle).st_ino
+    found = [line[4] for line in lines if len(line) > 5 and line[1] == "FLOCK" and line[5].endswith(inode)]
+    return "process %s" % found[0] if found else "another process"

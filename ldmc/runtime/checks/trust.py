@@ -39,11 +39,9 @@ def require_trust(manifest, parts, trust, folder):
 
     Args: trust: the user says that it may. folder: the user's cache folder, or None.
     """
-    if trust or is_remembered(folder, manifest.sha256):
-        return
-    for part in parts:
-        entry = manifest.listed.get(part.file)
-        if part.form not in FORMS or entry is None or is_remembered(folder, entry["sha256"]):
+    for part in [part for part in parts if part.form in FORMS]:
+        entry = manifest.listed.get(part.file)  # an engine that is not built yet has none
+        if trust or entry is None or is_remembered(folder, manifest.sha256) or is_remembered(folder, entry["sha256"]):
             continue
         raise UntrustedBundle("%s is in the form %s: loading it runs %s of whoever made %s, which was not made here" % (
             part.file, part.form, FORMS[part.form], manifest.root),

@@ -50,7 +50,7 @@ def test_a_bundle_in_use_has_nothing_that_is_not_listed(own, python):
     assert done.returncode == 0, done.stderr
     assert unlisted(read_manifest(own)) == []
     done = _runtime(own, "--steps", "1", "--verify", python=python)
-    assert (done.returncode, done.stderr.replace(done.stderr, "") if python != sys.executable else done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("planted", ["numpy.py", "onnxruntime/__init__.py", "runtime/extra.py", "unet/more.data",
@@ -85,6 +85,9 @@ def test_bytecode_has_no_place(own, tmp_path):
     (own / "runtime" / "__pycache__" / "loader.cpython-36.pyc").write_bytes(b"poison")
     with pytest.raises(BundleProblem, match="runtime/__pycache__ is missing"):
         load(own)
+    manifest = read_manifest_json(own)
+    manifest["files"] = [entry for entry in manifest["files"] if not entry["path"].endswith("__pycache__")]
+    write_manifest(own, manifest)  # as in bundles of earlier versions
     with pytest.raises(BundleProblem, match="does not list: runtime/__pycache__/loader.cpython-36.pyc"):
         load(own, verify=True)
 
