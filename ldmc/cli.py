@@ -94,7 +94,7 @@ def _known(error: Exception) -> LdmcError | None:
     """`error` as one of ours; None for a bug."""
     if isinstance(error, LdmcError):
         return error
-    if any(kind.__name__ == "BundleProblem" for kind in type(error).__mro__):  # which is imported only when it is raised
+    if any(kind.__name__ == "BundleProblem" for kind in type(error).__mro__):  # imported only when it is raised
         from ldmc.runtime import BundleProblem
 
         assert isinstance(error, BundleProblem)

@@ -62,7 +62,7 @@ def opened_regular(path, most_bytes, fix=""):
             _require_regular(path, os.fstat(handle), most_bytes, fix)
             yield stream
     except OSError as problem:
-        raise BundleProblem("cannot read %s: %s" % (path, problem.strerror or problem), fix)
+        raise BundleProblem("%s cannot be read: %s" % (path, problem.strerror or problem), fix)
 
 
 def _require_regular(path, status, most_bytes, fix):
