@@ -105,7 +105,7 @@ def _known(error: Exception) -> LdmcError | None:
     """`error` as one of ours; None for a bug."""
     if isinstance(error, LdmcError):
         return error
-    if type(error).__name__ in ("BundleProblem", "InputProblem"):
+    if any(kind.__name__ == "BundleProblem" for kind in type(error).__mro__):  # imported only when it is raised
         from ldmc.runtime import BundleProblem
 
         assert isinstance(error, BundleProblem)
@@ -117,9 +117,11 @@ def _known(error: Exception) -> LdmcError | None:
 
 
 def _fail(error: LdmcError, as_json: bool) -> None:
-    click.echo(f"error: {error.message}", err=True)
+    from ldmc.runtime.speech import printable
+
+    click.echo(printable(f"error: {error.message}"), err=True)
     if error.fix:
-        click.echo(f"fix:   {error.fix}", err=True)
+        click.echo(printable(f"fix:   {error.fix}"), err=True)
     if as_json:
         click.echo(json.dumps(error.to_json(), indent=1))
     sys.exit(error.exit_code)

@@ -47,6 +47,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of this run's own, for child processes too: what tests make is not noted in the user's own.
+
+    matplotlib's stays where it is: making it takes seconds.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        if "MPLCONFIGDIR" not in os.environ:
+            patch.setenv("MPLCONFIGDIR", str(usual / "matplotlib"))
+        yield folder
+
+
 @pytest.fixture
 def ldmc(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """Run the command line in this process: `ldmc("build", "--target", "cpu")`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import hashlib
 import json
 import math
 import re
@@ -212,8 +213,11 @@ def test_verify_json(ldmc: Run, bundle: Path) -> None:
 
 def test_verify_hashes_only(ldmc: Run, bundle: Path) -> None:
     done = ldmc("verify", bundle, "--hashes-only", "--json")
-    files = json.loads((bundle / "manifest.json").read_text())["files"]
-    assert (done.code, done.json) == (0, {"bundle": bundle.name, "ok": True, "files": len(files)})
+    text = (bundle / "manifest.json").read_bytes()
+    sha256 = hashlib.sha256(text).hexdigest()
+    expected = {"bundle": bundle.name, "ok": True, "files": len(json.loads(text)["files"]), "manifest_sha256": sha256}
+    assert (done.code, done.json) == (0, expected)
+    assert f"manifest.json has SHA-256 {sha256}" in done.err
 
 
 def test_a_failed_verification_is_exit_5_with_its_figures(

@@ -29,7 +29,7 @@ ARROWS = {
     "passes": {"targets", "runtime", "ir", "errors"},
     "artifacts": {"runtime", "errors"},
     "compiler": {"passes", "targets", "ir", "errors", "artifacts", "runtime", "version"},
-    "terminal": {"compiler", "passes", "targets", "ir", "errors"},
+    "terminal": {"compiler", "passes", "targets", "ir", "errors", "runtime"},
     "report": {"compiler", "artifacts", "runtime", "errors", "version"},
     "commands": {"terminal", "report", "compiler", "passes", "targets", "artifacts", "runtime", "errors"},
     "cli": {"commands", "runtime", "errors", "version"},
@@ -54,7 +54,7 @@ LIBRARIES = {
 # What, beside the command line, may read or set the environment, or end the process.
 MAY_EXIT_OR_ASK = (
     "runtime/__main__.py", "runtime/trt/worker.py", "runtime/onnx_runtime.py", "runtime/stopping.py",
-    "compiler/places.py",  # the user's cache folder, which `build` and `verify` share whoever calls them
+    "runtime/checks/cache_folder.py",  # the runtime stands alone, so it looks for the user's cache folder itself
 )  # fmt: skip
 # What the runtime may import, once a component needs it.
 ENGINES = ("onnxruntime", "torch")

@@ -130,13 +130,18 @@ class BundleWriter:
             _write_json(data, self.folder / relative)
         self._roles[relative] = role
 
-    def complete(self, manifest: dict[str, Any]) -> None:
-        """Add the runtime, and the manifest with `schema_version` and `files`: `folder` is then a whole bundle."""
+    def complete(self, manifest: dict[str, Any]) -> str:
+        """Add the runtime, and the manifest with `schema_version` and `files`: `folder` is then a whole bundle.
+
+        Returns: SHA-256 of manifest.json.
+        """
         with writing(self.path):
             self._add_runtime()
             files = [self._entry(relative) for relative in sorted(self._roles)]
             whole = {"schema_version": SCHEMA_VERSION, **manifest, "files": [f for f in files if f]}
             _write_json(whole, self.folder / MANIFEST_NAME)
+        sha256: str = sha256_of_file(str(self.folder / MANIFEST_NAME))
+        return sha256
 
     def publish(self) -> None:
         """Give the folder its name, replacing what is there if that was allowed.
@@ -180,13 +185,7 @@ class BundleWriter:
             self._announced.enter_context(leftovers.temporary(folder))
 
     def _add_runtime(self) -> None:
-        """Copy the loader, as it is, into the bundle."""
-        source = Path(runtime.__file__).parent
-        for file in sorted(source.rglob("*.py")):
-            relative = f"runtime/{file.relative_to(source).as_posix()}"
-            target = self.folder / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+        for relative in copy_runtime(self.folder):
             self._roles[relative] = "runtime"
 
     def _entry(self, relative: str) -> dict[str, Any] | None:
@@ -200,6 +199,24 @@ class BundleWriter:
             "sha256": sha256_of_file(str(file)),
             "role": self._roles[relative],
         }
+
+
+def copy_runtime(bundle: Path) -> list[str]:
+    """Copy the loader, as it is, into the folder `bundle`; the paths of its files there.
+
+    Beside its modules lies an empty file where Python would keep their bytecode in a folder. So Python writes none,
+    which no manifest could list, and reads none, which anybody could have put there.
+    """
+    source = Path(runtime.__file__).parent
+    relatives = []
+    for file in sorted(source.rglob("*.py")):
+        target = bundle / "runtime" / file.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+        no_bytecode = target.with_name("__pycache__")
+        no_bytecode.touch()
+        relatives += [path.relative_to(bundle).as_posix() for path in (target, no_bytecode)]
+    return sorted(set(relatives))
 
 
 def check_output(path: Path, *, force: bool) -> None:

@@ -15,6 +15,7 @@ from ldmc.commands.common import (
     emit,
     json_option,
     prepare_hub,
+    trust_option,
     typed,
     write_report_beside,
     write_text,
@@ -48,6 +49,7 @@ from ldmc.errors import Interrupted, LdmcError, UsageError
     show_default=True,
     help="Seconds: a level that takes longer to prepare, to open or for one drawing is stopped.",
 )
+@trust_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON file. Default: beside the first bundle.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also a table in the paper's columns.")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Also a table in markdown.")
@@ -65,6 +67,7 @@ def bench(
     threads: int | None,
     device: str | None,
     limit: float,
+    trust: bool,
     output: Path | None,
     csv_file: Path | None,
     markdown_file: Path | None,
@@ -95,7 +98,7 @@ def bench(
     device = device or default_device(levels)
     power = "nvml" if device.startswith("cuda") else ""
     request = BenchRequest(
-        tuple(levels), manifest, model, steps, runs, warmup, batch, seed, threads, device, limit, power, typed()
+        tuple(levels), manifest, model, steps, runs, warmup, batch, seed, threads, device, limit, power, typed(), trust
     )
     request.check()
     result = bench(request, RichProgress(terminal))

@@ -7,7 +7,16 @@ from typing import Any
 
 import click
 
-from ldmc.commands.common import beside, console, emit, json_option, prepare_hub, require, write_report_beside
+from ldmc.commands.common import (
+    beside,
+    console,
+    emit,
+    json_option,
+    prepare_hub,
+    print_identity,
+    require,
+    write_report_beside,
+)
 from ldmc.errors import UsageError
 
 
@@ -86,7 +95,7 @@ def build(
     def approve(folder: Path) -> None:
         from ldmc.compiler.verify import verify_bundle
 
-        reports.append(verify_bundle(folder, model=model, cache=False))
+        reports.append(verify_bundle(folder, model=model, cache=False, trust=True))
         print_verify(reports[-1], terminal)
         require(reports[-1], reports[-1].to_json())
 
@@ -95,6 +104,7 @@ def build(
     if reports:
         answer["verify"] = reports[-1].to_json()
     print_build(result, terminal)
+    print_identity(result.manifest_sha256, terminal)
     answer["report"] = None
     if not no_report:
         checks = [report.to_json() for report in reports]

@@ -22,14 +22,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 sources_option = click.option(
     "--sources", is_flag=True, help="Run the ONNX graphs that engines are built from, on this CPU."
 )
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Let machine code and scripts of the bundle run that were not made here: engines, TorchScript, AOTInductor.",
+)
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 
 def console(as_json: bool) -> Console:
     """Where people read: stdout, or stderr where stdout is for JSON."""
-    from rich.console import Console
+    from ldmc.terminal.console import PrintableConsole
 
-    return Console(stderr=as_json, soft_wrap=False)
+    return PrintableConsole(stderr=as_json, soft_wrap=False)
 
 
 def emit(answer: Any, as_json: bool) -> None:
@@ -44,6 +49,11 @@ def warn(remarks: list[str], to: Console) -> None:
 
     for remark in remarks:
         to.print(f"[yellow]warning:[/] {escape(remark)}")
+
+
+def print_identity(sha256: str, to: Console) -> None:
+    """The one number that stands for a bundle: its manifest holds the SHA-256 of all other files."""
+    to.print(f"manifest.json has SHA-256 {sha256}", highlight=False, soft_wrap=True)
 
 
 def require(report: VerifyReport | FidelityReport, found: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ldmc.commands.common import bundle_argument, console, emit, json_option, sources_option, warn
+from ldmc.commands.common import bundle_argument, console, emit, json_option, sources_option, trust_option, warn
 from ldmc.errors import UsageError
 
 
@@ -19,6 +19,8 @@ from ldmc.errors import UsageError
 @click.option("--grid", is_flag=True, help="Write the batch as one picture.")
 @click.option("--threads", type=int, help="Threads of the engine. Default: one per core.")
 @sources_option
+@click.option("--verify", is_flag=True, help="Read every file again, and refuse files that the manifest does not list.")
+@trust_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="out.png", show_default=True)
 @json_option
 def run(
@@ -30,6 +32,8 @@ def run(
     grid: bool,
     threads: int | None,
     sources: bool,
+    verify: bool,
+    trust: bool,
     output: Path,
     as_json: bool,
 ) -> None:
@@ -47,7 +51,7 @@ def run(
 
     terminal = console(as_json)
     _check_picture(output)
-    with runtime.load(str(bundle), threads=threads, sources=sources) as pipeline:
+    with runtime.load(str(bundle), verify=verify, threads=threads, sources=sources, trust=trust) as pipeline:
         warn(pipeline.remarks, terminal)
         with RichProgress(terminal).stage("denoise", steps) as advance:
             pictures, seconds = pipeline.generate_timed(

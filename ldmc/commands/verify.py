@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ldmc.commands.common import bundle_argument, console, emit, json_option, prepare_hub, require
+from ldmc.commands.common import (
+    bundle_argument,
+    console,
+    emit,
+    json_option,
+    prepare_hub,
+    print_identity,
+    require,
+    trust_option,
+)
 from ldmc.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ldmc.compiler.fidelity.examine import Examination
     from ldmc.compiler.fidelity.results import FidelityReport
     from ldmc.compiler.verify import VerifyReport
@@ -28,7 +39,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Steps of the compared picture; with --by-stage and --by-block, of the loop that latents are taken from.",
 )
-@click.option("--hashes-only", is_flag=True, help="Check files only; run nothing.")
+@click.option("--hashes-only", is_flag=True, help="Check files only; load nothing.")
 @click.option("--by-stage", is_flag=True, help="How much error every pass of the pipeline added.")
 @click.option("--by-block", is_flag=True, help="How much every block of the graph adds; names one that departs.")
 @click.option(
@@ -42,6 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--target", metavar="FILE", help="With --by-stage: the bundle's target file, where it is none of ldmc's."
 )
+@trust_option
 @json_option
 def verify(
     bundle: Path,
@@ -53,6 +65,7 @@ def verify(
     component: str | None,
     timesteps: int | None,
     target: str | None,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Check a bundle's files, then its outputs against PyTorch eager fp32 with the same weights.
@@ -71,10 +84,10 @@ def verify(
     elif examines:
         from ldmc.compiler.fidelity.examine import Examination
 
-        asked = Examination(by_stage, by_block, component, steps, timesteps or 3, model, target)
+        asked = Examination(by_stage, by_block, component, steps, timesteps or 3, model, target, trust)
         _examine(bundle, asked, as_json)
     else:
-        _verify(bundle, model, steps, as_json)
+        _verify(bundle, model, steps, trust, as_json)
 
 
 def _check_options(
@@ -91,25 +104,30 @@ def _check_options(
 
 
 def _check_hashes(bundle: Path, as_json: bool) -> None:
-    from ldmc.runtime.manifest import check_files, read_manifest
+    from ldmc.runtime.checks.opening import Vouched
+    from ldmc.runtime.manifest import read_manifest
 
     manifest = read_manifest(str(bundle))
-    check_files(manifest.root, manifest, hashes=True)
-    console(as_json).print(
-        f"{len(manifest.files)} files have the size and SHA-256 of the manifest", highlight=False
+    Vouched(manifest).check_whole()
+    terminal = console(as_json)
+    terminal.print(
+        f"{len(manifest.files)} files have the size and SHA-256 of the manifest, and there are no others",
+        highlight=False,
     )
-    emit({"bundle": bundle.resolve().name, "ok": True, "files": len(manifest.files)}, as_json)
+    print_identity(manifest.sha256, terminal)
+    found = {"bundle": bundle.resolve().name, "ok": True, "files": len(manifest.files)}
+    emit({**found, "manifest_sha256": manifest.sha256}, as_json)
 
 
-def _verify(bundle: Path, model: str | None, steps: int, as_json: bool) -> None:
+def _verify(bundle: Path, model: str | None, steps: int, trust: bool, as_json: bool) -> None:
     from ldmc.compiler.verify import verify_bundle
     from ldmc.terminal import RichProgress, print_verify
 
     terminal = console(as_json)
     with RichProgress(terminal).stage("verify against PyTorch", None):
-        report = verify_bundle(bundle, model=model, steps=steps)
+        report = verify_bundle(bundle, model=model, steps=steps, trust=trust)
     print_verify(report, terminal)
-    _answer(bundle, report, as_json)
+    _answer(bundle, report, terminal, as_json)
 
 
 def _examine(bundle: Path, asked: Examination, as_json: bool) -> None:
@@ -120,10 +138,14 @@ def _examine(bundle: Path, asked: Examination, as_json: bool) -> None:
     terminal = console(as_json)
     report = examine(bundle, asked, RichProgress(terminal))
     print_fidelity(report, terminal)
-    _answer(bundle, report, as_json)
+    _answer(bundle, report, terminal, as_json)
 
 
-def _answer(bundle: Path, report: VerifyReport | FidelityReport, as_json: bool) -> None:
-    found = {"bundle": bundle.resolve().name, **report.to_json()}
+def _answer(bundle: Path, report: VerifyReport | FidelityReport, terminal: Console, as_json: bool) -> None:
+    from ldmc.runtime.manifest import read_manifest
+
+    sha256 = read_manifest(str(bundle)).sha256
+    print_identity(sha256, terminal)
+    found = {"bundle": bundle.resolve().name, "manifest_sha256": sha256, **report.to_json()}
     require(report, found)
     emit(found, as_json)

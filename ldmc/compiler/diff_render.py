@@ -19,6 +19,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -147,7 +148,7 @@ def _change_lists(diff: GraphDiff) -> tuple[tuple[str, tuple[Change, ...]], ...]
 
 def _op_table(name: str, diff: GraphDiff) -> Table:
     table = Table(
-        title=name or None,
+        title=escape(name) or None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -158,7 +159,7 @@ def _op_table(name: str, diff: GraphDiff) -> Table:
     for heading in ("A", "B", "change"):
         table.add_column(heading, justify="right", no_wrap=True)
     for count in diff.ops:
-        table.add_row(*_op_row(count), style="dim" if count.a == count.b else "")
+        table.add_row(*map(escape, _op_row(count)), style="dim" if count.a == count.b else "")
     table.add_section()
     for total in diff.totals:
         table.add_row(*_total_row(total), style="bold")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ldmc.artifacts.bundle import BundleWriter, check_output
+from ldmc.compiler import places
 from ldmc.compiler.budget.plan import Plan
 from ldmc.compiler.collection import less_garbage_collection
 from ldmc.compiler.fit import Insertion
@@ -20,11 +21,12 @@ from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, Opened, open_mod
 from ldmc.compiler.job import Job, Written
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import pipelines_of
-from ldmc.compiler.places import remember
 from ldmc.compiler.stage import StageRecord
 from ldmc.errors import UsageError
 from ldmc.ir import Program
 from ldmc.passes.base import Pass
+from ldmc.runtime.checks import trust
+from ldmc.runtime.checks.cache_folder import default_cache_folder, usable_cache_folder
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
 
@@ -89,11 +91,13 @@ class BuildResult:
     pending: tuple[str, ...]
     plan: Plan | None
     weights: Mapping[str, Any]
+    manifest_sha256: str
 
     def to_json(self) -> dict[str, Any]:
         """The documented output of `ldmc build --json`."""
         return {
             "bundle": str(self.bundle),
+            "manifest_sha256": self.manifest_sha256,
             "target": self.target,
             "seconds": self.seconds,
             "peak_rss_bytes": self.peak_rss_bytes,
@@ -143,26 +147,43 @@ def build(
                 job.lower(pipelines, scratch)
             content = job.manifest()
             with progress.stage("finish bundle", None), measured() as finishing:
-                bundle.complete(content)
+                manifest_sha256 = bundle.complete(content)
             if approve is not None:
                 with progress.stage("verify against PyTorch", None):
                     approve(bundle.folder)
             bundle.publish()
-        _remember(opened, program, progress)
-    return _result(job, output, total, (opening, finishing))
+        _remember_checkpoint(opened, program, progress)
+        _remember_bundle(output, manifest_sha256, job, progress)
+    return _result(job, output, total, (opening, finishing), manifest_sha256)
 
 
-def _remember(opened: Opened, program: Program, progress: Progress) -> None:
+def _remember_checkpoint(opened: Opened, program: Program, progress: Progress) -> None:
     """Keep where the checkpoint lies, for `verify` and `bench`; outside the bundle, which is published."""
     if opened.kind != "folder":
         return
     try:
-        remember(program.source, opened.checkpoint.folder)
+        places.remember(program.source, opened.checkpoint.folder)
     except OSError as error:
         progress.note(f"verify and bench will need --model: {error.filename} cannot be written: {error.strerror}")
 
 
-def _result(job: Job, output: Path, total: Reading, others: tuple[Reading, ...]) -> BuildResult:
+def _remember_bundle(output: Path, manifest_sha256: str, job: Job, progress: Progress) -> None:
+    """Put the bundle on the user's list of those made here, whose native code and scripts are loaded unasked."""
+    folder, why = usable_cache_folder(default_cache_folder(), str(output))
+    try:
+        if folder is not None:
+            trust.remember(folder, manifest_sha256)
+            return
+    except OSError as error:
+        why = str(error)
+    forms = {part["form"] for entry in job.entries.values() for part in entry["parts"]} & trust.FORMS.keys()
+    if forms:
+        progress.note(f"the bundle could not be noted as made here ({why}): load it with --trust")
+
+
+def _result(
+    job: Job, output: Path, total: Reading, others: tuple[Reading, ...], manifest_sha256: str
+) -> BuildResult:
     """What is told of the build."""
     records = tuple(record for fitting in job.fittings for record in fitting.lowering.records)
     readings = [*others, *(w.reading for w in job.writes.values())]
@@ -185,6 +206,7 @@ def _result(job: Job, output: Path, total: Reading, others: tuple[Reading, ...])
         tuple(step["part"] for step in job.pending),
         job.plan,
         {"kind": weights["kind"], "seed": weights["seed"], "asked": asked},
+        manifest_sha256,
     )
 
 

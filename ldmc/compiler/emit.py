@@ -18,7 +18,6 @@ from typing import Any
 from ldmc.artifacts.bundle import BundleWriter
 from ldmc.compiler.graph import summarise
 from ldmc.ir import Chain, Component, Engines, Form, Stats
-from ldmc.passes import embed
 from ldmc.targets.builder_memory import build_peak_bytes
 from ldmc.targets.target import Target
 
@@ -102,8 +101,6 @@ def finish_steps(component: Component, target: Target) -> list[dict[str, Any]]:
         built = engines.reports[number] if engines.files else None
         step = _embed_step(built) if built else _build_step(engines, part, component, target)
         step |= {"component": component.name, "part": part.name, "embed": engines.embed}
-        if engines.embed:
-            step["embed_argv"] = embed.argv(_engine_path(_graph_path(component, part)))
         steps.append(step)
     return steps
 

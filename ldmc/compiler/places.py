@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ldmc.runtime.checks.cache_folder import default_cache_folder
 from ldmc.runtime.files import write_whole
 
 
@@ -37,10 +37,4 @@ def last_seen(source: Mapping[str, Any]) -> Path | None:
 
 def _record(source: Mapping[str, Any]) -> Path:
     hashes = [source["config_sha256"], *(file["sha256"] for file in source["weights"]["files"])]
-    return _cache() / "checkpoints" / f"{hashlib.sha256(json.dumps(hashes).encode()).hexdigest()}.json"
-
-
-def _cache() -> Path:
-    """By the XDG Base Directory Specification; a relative path there is to be ignored."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(named if os.path.isabs(named) else Path.home() / ".cache") / "ldmc"
+    return Path(default_cache_folder()) / "checkpoints" / f"{hashlib.sha256(json.dumps(hashes).encode()).hexdigest()}.json"

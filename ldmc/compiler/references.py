@@ -12,7 +12,6 @@ Stages come from the bundle's reports, so that graphs which no longer exist as f
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,10 @@ from ldmc.compiler.diff import GraphDiff, diff_graphs
 from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import BundleError, UsageError
 from ldmc.runtime.errors import BundleProblem
-from ldmc.runtime.manifest import MANIFEST_NAME, check_files, read_manifest
+from ldmc.runtime.checks.strict_json import read_json
+from ldmc.runtime.manifest import MANIFEST_NAME, REBUILD, Manifest, check_files, read_manifest
 
+MOST_REPORT_BYTES = 256 * 2**20  # a report holds a whole graph
 BARE = ""  # the component name of a plain ONNX file, which does not say whose graph it is
 
 
@@ -132,8 +133,8 @@ def _load(path: Path) -> GraphSummary:
 
 def _resolve_bundle(bundle: Path, selector: str) -> dict[str, GraphSummary]:
     manifest = _read_manifest(bundle)
-    components = manifest["components"]
-    stages = list(_stages(bundle, manifest))
+    components = manifest.components
+    stages = list(_stages(manifest))
     component, _, wanted = selector.replace("/", ":").partition(":")
     if component not in components:
         component, wanted = "", selector
@@ -141,7 +142,7 @@ def _resolve_bundle(bundle: Path, selector: str) -> dict[str, GraphSummary]:
         return _at_stage(
             bundle, component, wanted, [s for s in stages if component in ("", s.component)], components
         )
-    return {name: _final(bundle, name, stages, components) for name in components if component in ("", name)}
+    return {name: _final(bundle, name, stages, manifest) for name in components if component in ("", name)}
 
 
 def _at_stage(
@@ -190,18 +191,18 @@ def _from_report(bundle: Path, stage: _Stage) -> GraphSummary:
         raise _damaged(bundle / "reports" / f"{stage.name}.json", error) from error
 
 
-def _final(bundle: Path, name: str, stages: list[_Stage], components: Mapping[str, Any]) -> GraphSummary:
+def _final(bundle: Path, name: str, stages: list[_Stage], manifest: Manifest) -> GraphSummary:
     """The graph that runs: of the component's last stage, or of its file where that stage kept none."""
     own = [stage for stage in stages if stage.component == name]
     if own and own[-1].graph is not None:
         return _from_report(bundle, own[-1])
-    file = bundle / components[name]["parts"][0]["file"]
-    if components[name]["form"] != "onnx" or not file.is_file():
+    part, form = manifest.components[name].parts[0], manifest.components[name].form
+    if form != "onnx" or part.form != "onnx":
         raise UsageError(
-            f"{bundle}: {name} has no graph to compare (form {components[name]['form']})",
+            f"{bundle}: {name} has no graph to compare (form {form})",
             fix="name an earlier stage, e.g. BUNDLE:fold",
         )
-    return _load(file)
+    return _load(Path(manifest.listed_path(part.file)))
 
 
 def _owner(file: str, graph: GraphSummary, bundle: str, graphs: Mapping[str, GraphSummary]) -> str:
@@ -224,12 +225,12 @@ def _interface(graph: GraphSummary) -> list[tuple[str, tuple[int, ...]]]:
     return [(spec.name, spec.shape) for spec in (*graph.inputs, *graph.outputs)]
 
 
-def _stages(bundle: Path, manifest: Mapping[str, Any]) -> Iterator[_Stage]:
+def _stages(manifest: Manifest) -> Iterator[_Stage]:
     """The stages that have a report, in the order in which they ran."""
-    for record in manifest.get("stages", []):
+    for record in manifest.data.get("stages", []):
         if not record.get("report"):
             continue
-        path = bundle / record["report"]
+        path = Path(manifest.listed_path(record["report"]))
         report = _read_json(path)
         try:
             graph = report.get("graph")
@@ -238,7 +239,7 @@ def _stages(bundle: Path, manifest: Mapping[str, Any]) -> Iterator[_Stage]:
             raise _damaged(path, error) from error
 
 
-def _read_manifest(bundle: Path) -> Mapping[str, Any]:
+def _read_manifest(bundle: Path) -> Manifest:
     """The manifest, checked by the format's own reader."""
     if not (bundle / MANIFEST_NAME).is_file():
         raise UsageError(
@@ -249,15 +250,14 @@ def _read_manifest(bundle: Path) -> Mapping[str, Any]:
         check_files(manifest.root, manifest)  # reports are compared, and must tell of the files that are there
     except BundleProblem as error:
         raise BundleError(error.message, fix=error.fix) from error
-    data: Mapping[str, Any] = manifest.data
-    return data
+    return manifest
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+        return read_json(str(path), MOST_REPORT_BYTES)[0]
+    except BundleProblem as problem:
+        raise BundleError(problem.message, fix=REBUILD) from problem
 
 
 def _damaged(path: Path, error: Exception) -> BundleError:

@@ -7,12 +7,26 @@ from typing import Any
 
 from ldmc.errors import BundleError
 from ldmc.runtime import BundleProblem, load
+from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.manifest import Manifest
 
 _GRAPHS_ONLY = "the engines do not run here, so the ONNX graphs that they are built from were compared, on this CPU"
 
 
-def open_here(bundle: Path, manifest: Manifest, cache: bool) -> Any:
+def check_bundle(manifest: Manifest, trust: bool) -> None:
+    """Check all files of a bundle that is to be run: as listed, no others, and none that would run a stranger's code.
+
+    trust: native code and scripts that were not made here may run.
+
+    Raises:
+        BundleProblem: exit code 5 where a file is not as listed.
+    """
+    vouched = Vouched(manifest, trust)
+    vouched.require_all()
+    vouched.check_whole()
+
+
+def open_here(bundle: Path, manifest: Manifest, cache: bool, trust: bool) -> Any:
     """The bundle's pipeline, whose files were checked; `remarks` says where graphs stand for engines.
 
     Raises:
@@ -20,12 +34,12 @@ def open_here(bundle: Path, manifest: Manifest, cache: bool) -> Any:
         BundleProblem: anything else that is wrong.
     """
     try:
-        return load(str(bundle), cache=cache)
+        return load(str(bundle), cache=cache, trust=trust)
     except BundleProblem as problem:
         if all(component.form != "engine" for component in manifest.components.values()):
             raise
         try:
-            pipeline = load(str(bundle), cache=cache, sources=True)
+            pipeline = load(str(bundle), cache=cache, sources=True, trust=trust)
         except BundleProblem:
             raise BundleError(
                 f"{len(manifest.files)} files have the size and SHA-256 of the manifest, "

@@ -23,12 +23,12 @@ from ldmc.compiler.manifest import NEEDED_SNR_DB
 from ldmc.compiler.original import open_original
 from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
 from ldmc.compiler.pipeline import to_one_graph
-from ldmc.compiler.runnable import open_here
+from ldmc.compiler.runnable import check_bundle, open_here
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
 from ldmc.runtime.leftovers import temporary_folder
-from ldmc.runtime.manifest import Manifest, check_files
+from ldmc.runtime.manifest import Manifest
 from ldmc.runtime.schedulers import sampler_of
 from ldmc.targets.reader import load_target, target_names
 
@@ -107,12 +107,13 @@ def bounded(value: float | None) -> float | None:
 
 
 def verify_bundle(
-    bundle: Path, *, model: str | None = None, steps: int = 20, cache: bool = True
+    bundle: Path, *, model: str | None = None, steps: int = 20, cache: bool = True, trust: bool = False
 ) -> VerifyReport:
     """Verify `bundle` against the checkpoint it was made from.
 
     model: where that checkpoint is, if not where the manifest says.
     cache: whether the runtime may keep its optimised graph in the bundle.
+    trust: whether native code and scripts that were not made here may run; see `ldmc.runtime.load`.
 
     Raises:
         BundleError: the manifest cannot be read, or its engines do not run here. BundleProblem: files are altered.
@@ -121,14 +122,14 @@ def verify_bundle(
     """
     manifest = read_whole_manifest(bundle)
     sampler_of(manifest.scheduler).check(steps)
-    check_files(manifest.root, manifest, hashes=True)
+    check_bundle(manifest, trust)
     opened, program = open_original(manifest.data["source"], model)
     dtype = manifest.components["unet"].inputs[0].dtype
     latent = _noise(manifest, dtype)
     overflow, remedy = _overflow(bundle, manifest, program, latent)
     if overflow:
         return VerifyReport({}, None, NEEDED_PSNR_DB[dtype], overflow, remedy)
-    with open_here(bundle, manifest, cache) as pipeline:
+    with open_here(bundle, manifest, cache, trust) as pipeline:
         components, image = _compare(opened, program, manifest, pipeline, latent, steps)
         remarks = tuple(pipeline.remarks)
     return VerifyReport(components, image, NEEDED_PSNR_DB[dtype], remarks=remarks)

@@ -56,14 +56,3 @@ class Embed(Pass):
         count = "1 engine" if len(parts) == 1 else f"{len(parts)} engines"
         context.remark(f"{count} to embed on the device: python3 -m runtime finish")
         return component.evolve(payload=replace(engines, embed=True))
-
-
-def argv(engine: str) -> list[str]:
-    """The command that embeds an engine; paths are relative to the bundle."""
-    return [
-        "torchtrtc",
-        engine,
-        f"{engine.removesuffix('.engine')}.ts",
-        "--embed-engine",
-        "--device-type=gpu",
-    ]

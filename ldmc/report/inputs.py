@@ -17,6 +17,9 @@ from typing import Any
 from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.compiler.levels.read import check_result, wrong
 from ldmc.errors import BundleError, UsageError
+from ldmc.compiler.references import MOST_REPORT_BYTES
+from ldmc.runtime.checks.strict_json import read_json
+from ldmc.runtime.errors import BundleProblem
 from ldmc.runtime.manifest import REBUILD, Manifest
 
 Json = Mapping[str, Any]
@@ -86,14 +89,17 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: it is no bundle, is of a newer schema, or a report of it cannot be read.
     """
     manifest = read_whole_manifest(path)
-    stages = tuple(_stage(path, entry) for entry in manifest.data.get("stages", ()))
-    memory, timeline = (_optional(path / "reports" / name) for name in ("memory.json", "timeline.json"))
+    stages = tuple(_stage(manifest, entry) for entry in manifest.data.get("stages", ()))
+    memory, timeline = (_optional(manifest, f"reports/{name}") for name in ("memory.json", "timeline.json"))
     return Bundle(path.resolve().name, manifest, stages, memory, timeline)
 
 
-def _stage(path: Path, entry: Json) -> Json:
+def _stage(manifest: Manifest, entry: Json) -> Json:
     """A stage's report, less its graph, with the manifest's word on whether it is done."""
-    file = path / entry["report"]
+    for key in ("report", "status"):
+        if key not in entry:
+            raise BundleError(f"{manifest.path} has a stage without the key {key}", fix=REBUILD)
+    file = _listed(manifest, entry["report"])
     report = _damaged_unless_object(file)
     for key in ("component", "stage", "pass", "before", "after"):
         if key not in report:
@@ -101,17 +107,22 @@ def _stage(path: Path, entry: Json) -> Json:
     return {**{key: value for key, value in report.items() if key != "graph"}, "status": entry["status"]}
 
 
-def _optional(file: Path) -> Json | None:
-    return _damaged_unless_object(file) if file.is_file() else None
+def _optional(manifest: Manifest, relative: str) -> Json | None:
+    return _damaged_unless_object(_listed(manifest, relative)) if relative in manifest.listed else None
+
+
+def _listed(manifest: Manifest, relative: str) -> Path:
+    try:
+        return Path(manifest.listed_path(relative))
+    except BundleProblem as problem:
+        raise BundleError(problem.message, fix=problem.fix) from problem
 
 
 def _damaged_unless_object(file: Path) -> Json:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{file} cannot be read: {error.strerror or error}", fix=REBUILD) from error
-    except ValueError as error:
-        raise BundleError(f"{file} is not JSON: {error}", fix=REBUILD) from error
+        content, _ = read_json(str(file), MOST_REPORT_BYTES, REBUILD)
+    except BundleProblem as problem:
+        raise BundleError(problem.message, fix=problem.fix) from problem
     if not isinstance(content, dict):
         raise BundleError(f"{file} holds {type(content).__name__} where an object is expected", fix=REBUILD)
     return content
@@ -154,10 +165,10 @@ def _sort(given: Given, inputs: Inputs) -> None:
         message = data["error"].get("message", "no message")
         raise UsageError(f"{given.label} holds the error of a command that failed: {message}", fix="run it again")
     else:
-        raise UsageError(f"{given.label} is no result of ldmc: it has {_listed(data)}", fix=_KINDS)
+        raise UsageError(f"{given.label} is no result of ldmc: it has {_keys_of(data)}", fix=_KINDS)
 
 
-def _listed(data: Json) -> str:
+def _keys_of(data: Json) -> str:
     keys = sorted(map(str, data))
     return "the keys " + ", ".join(keys[:6]) if keys else "no keys"
 

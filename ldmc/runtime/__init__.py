@@ -10,7 +10,11 @@ This package is copied into every bundle as it is: Python 3.6 syntax, standard l
 import time, relative imports only. The engine is imported when a bundle is loaded.
 """
 
-from .errors import BundleProblem, InputProblem
-from .loader import Pipeline, load
+from .module_search import own_folder_last
+
+own_folder_last()  # before numpy is imported
+
+from .errors import BundleProblem, InputProblem  # noqa: E402
+from .loader import Pipeline, load  # noqa: E402
 
 __all__ = ["BundleProblem", "InputProblem", "Pipeline", "load"]

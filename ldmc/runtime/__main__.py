@@ -66,7 +66,10 @@ def _parser():
     parser.add_argument("--batch", type=int, default=1, help="pictures; more than one are drawn as a grid (default: 1)")
     parser.add_argument("--eta", type=float, default=0.0, help="fresh noise in each step, 0 to 1 (default: 0)")
     parser.add_argument("--threads", type=int, help="threads of one call (default: one per core)")
-    parser.add_argument("--verify", action="store_true", help="check the SHA-256 of every file first")
+    parser.add_argument("--verify", action="store_true", help="read every file again, the saved optimised graph too, "
+                        "and refuse files that the manifest does not list")
+    parser.add_argument("--trust", action="store_true", help="let machine code and scripts of the bundle run that were "
+                        "not made here: engines, TorchScript, AOTInductor")
     parser.add_argument("--no-cache", action="store_true", help="do not keep the engine's optimised graph on disk")
     return parser
 
@@ -84,7 +87,8 @@ def _draw(options):
 
 
 def _open(options):
-    pipeline = load(options.bundle, verify=options.verify, threads=options.threads, cache=not options.no_cache)
+    pipeline = load(options.bundle, verify=options.verify, threads=options.threads, cache=not options.no_cache,
+                    trust=options.trust)
     for remark in pipeline.remarks:
         say("warning: %s" % remark)
     return pipeline

@@ -6,6 +6,8 @@ import time
 import numpy as np
 
 from . import backends
+from .checks.inventory import VERIFICATION_FAILED
+from .checks.opening import Vouched
 from .component import Component
 from .errors import BundleProblem, InputProblem
 from .manifest import check_files, read_manifest
@@ -28,32 +30,42 @@ def check_threads(threads):
                            "use at most %d; one per core is usual" % (MOST_THREADS_PER_CORE * cores))
 
 
-def load(path, verify=False, threads=None, cache=True, sources=False):
+def load(path, verify=False, threads=None, cache=True, sources=False, trust=False, cache_folder=None):
     """Opens a bundle.
+
+    The SHA-256 of every file that is read is checked at the first load, and of those that have changed at later ones;
+    what was checked is kept in the user's cache folder.
 
     Args:
         path: the folder NAME.TARGET.ldmc.
-        verify: check the SHA-256 of every file, the saved optimised graph's too; sizes are checked always.
+        verify: read every file of the bundle again, the saved optimised graph too, and refuse files that the manifest
+            does not list.
         threads: threads of one call; None leaves it to the engine (one per core).
         cache: keep the engine's optimised graph next to the model (twice the weights on disk), for quick lean loads.
         sources: run the ONNX graphs that engines are built from, on the CPU, instead of the engines.
+        trust: let parts run that are machine code or scripts (engines, TorchScript, AOTInductor) although they were not
+            made here. Such a part can do whatever the user can.
+        cache_folder: where to keep what was checked; None for `$XDG_CACHE_HOME/ldmc`, or `~/.cache/ldmc`.
     Returns: Pipeline.
     Raises: BundleProblem, with `.message`, `.fix` and `.exit_code`.
     """
     check_threads(threads)
     manifest = read_manifest(path)
-    check_files(manifest.root, manifest, hashes=verify)
+    check_files(manifest.root, manifest, VERIFICATION_FAILED if verify else 1)
     if sources:
         manifest = manifest.of_sources()
     sampler_of(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
     _check_components(manifest)
     remarks = []
+    vouched = Vouched(manifest, trust, cache_folder)
+    vouched.check(verify, remarks)
     if manifest.placeholder_weights:
         remarks.append("the weights are random placeholders: every picture is noise")
 
     def open_one(name):
         entry = manifest.components[name]
-        options = backends.OpenOptions(threads, cache, verify, keep_buffers=name == "unet")  # it is called in a loop
+        keep_buffers = name == "unet"  # it is called in a loop
+        options = backends.OpenOptions(threads, cache, verify, keep_buffers, vouched)
         found = []
         component = Component(entry, backends.open_component(manifest, entry, options, found))
         remarks.extend(remark for remark in found if remark not in remarks)

@@ -6,26 +6,19 @@
 """
 
 import copy
-import io
-import json
 import os
 
-from .digest import sha256_of_file
+from .checks.inventory import refuse_problems
+from .checks.kinds import REBUILD
+from .checks.paths import OUTSIDE, inside, is_inside
+from .checks.schema import SCHEMA_VERSION, check_schema
+from .checks.strict_json import read_json
 from .errors import BundleProblem
 
-SCHEMA_VERSION = 2
-MANIFEST_NAME = "manifest.json"
-REBUILD = "build the bundle again with `ldmc build`, or copy it again whole"
-SHOWN_PROBLEMS = 5
+__all__ = ["MANIFEST_NAME", "REBUILD", "SCHEMA_VERSION", "ComponentEntry", "Manifest", "PartEntry", "Tensor",
+           "check_files", "read_manifest"]
 
-_KEYS = (("name", str), ("target", str), ("components", dict), ("scheduler", dict), ("files", list))
-_COMPONENT_KEYS = (("form", str), ("parts", list), ("inputs", list), ("outputs", list))
-_PART_KEYS = (("name", str), ("form", str), ("file", str), ("inputs", list), ("outputs", list))
-_OPTIONAL_PART_KEYS = (("weights_bytes", int), ("compiled", dict))
-_COMPILED_KEYS = (("torch", str), ("device", str), ("machine", str), ("capability", str))
-_TENSOR_KEYS = (("name", str), ("dtype", str), ("shape", list))
-_FILE_KEYS = (("path", str), ("bytes", int), ("sha256", str))
-_JSON_NAMES = {str: "a string", dict: "an object", list: "a list", int: "an integer"}
+MANIFEST_NAME = "manifest.json"
 
 
 class Tensor(object):
@@ -76,14 +69,16 @@ class ComponentEntry(object):
 class Manifest(object):
     """A manifest that has every key the runtime reads.
 
-    Attributes: `root` (bundle folder), `path` (of manifest.json), `data` (the whole JSON object), `name`, `target`,
-    `components` (name -> ComponentEntry), `scheduler` (dict), `files` (list of dicts: path, bytes, sha256, role),
+    Attributes: `root` (bundle folder), `path` (of manifest.json), `data` (the whole JSON object), `sha256` (of the file
+    manifest.json), `name`, `target`, `components` (name -> ComponentEntry), `scheduler` (dict), `files` (list of dicts:
+    path, bytes, sha256, role), `listed` (path -> its line of `files`),
     `load` ("together" or "one-at-a-time"), `power` (what its target's power is read from; "" where nothing is known, as
     in older bundles), `finish` (what is left to do on the device; {} where nothing ever was).
     """
 
-    def __init__(self, root, data):
+    def __init__(self, root, data, sha256):
         self.root = root
+        self.sha256 = sha256
         self.path = os.path.join(root, MANIFEST_NAME)
         self.data = data
         self.name = data["name"]
@@ -91,6 +86,7 @@ class Manifest(object):
         self.components = {name: ComponentEntry(name, entry) for name, entry in data["components"].items()}
         self.scheduler = data["scheduler"]
         self.files = data["files"]
+        self.listed = {entry["path"]: entry for entry in self.files}
         self.load = data.get("load", "together")
         self.power = data.get("power") or ""
         self.finish = data.get("finish") or {}
@@ -110,7 +106,7 @@ class Manifest(object):
                     raise BundleProblem(message, "run it on the GPU it was built for")
                 part.update(form="onnx", file=part["source"])
             component["form"] = "onnx"
-        return Manifest(self.root, data)
+        return Manifest(self.root, data, self.sha256)
 
     @property
     def placeholder_weights(self):
@@ -125,17 +121,22 @@ class Manifest(object):
 
     def file_path(self, relative, root=None):
         """Where a path of the manifest lies on this machine (under `root`). Refuses one that leaves the bundle."""
-        parts = relative.replace("\\", "/").split("/")
-        if not relative or os.path.isabs(relative) or parts[0].endswith(":") or parts[0] == "" or ".." in parts:
-            raise BundleProblem("%s names a file outside the bundle: %r" % (self.path, relative), REBUILD)
-        return os.path.join(root or self.root, *parts)
+        return inside(root or self.root, relative, self.path)
+
+    def listed_path(self, relative):
+        """Where a file that is to be read lies. Refuses one that leaves the bundle or that `files` does not list."""
+        path = self.file_path(relative)
+        if relative not in self.listed:
+            raise BundleProblem("%s names the file %r, which its files do not list" % (self.path, relative), REBUILD)
+        return path
 
 
 def read_manifest(path):
     """Reads and checks the manifest of the bundle folder at `path`.
 
     Returns: Manifest.
-    Raises: BundleProblem where there is no bundle, the manifest is not JSON, lacks a key, or is of a newer schema.
+    Raises: BundleProblem where there is no bundle, the manifest is not strict JSON, lacks a key, has a value out of its
+        range, is of a newer schema, or names a file that leaves the bundle or is not listed.
     """
     root = os.path.abspath(str(path))
     if not os.path.isdir(root):
@@ -146,116 +147,49 @@ def read_manifest(path):
         message = "%s is no bundle: it has no %s" % (root, MANIFEST_NAME)
         raise BundleProblem(message, "give the path of a folder NAME.TARGET.ldmc made by `ldmc build`; if this was "
                             "one, copy it again whole")
-    try:
-        with io.open(where, encoding="utf-8") as stream:
-            data = json.load(stream)
-    except ValueError as problem:  # UnicodeDecodeError and JSONDecodeError are both ValueErrors
-        raise BundleProblem("%s is not JSON: %s" % (where, problem), REBUILD)
-    except OSError as problem:
-        raise BundleProblem("cannot read %s: %s" % (where, problem.strerror or problem), REBUILD)
-    _check_schema(data, where)
-    manifest = Manifest(root, data)
-    for entry in manifest.files:
-        manifest.file_path(entry["path"])
+    if not is_inside(where, root):
+        raise BundleProblem("%s is a symbolic link that leaves the bundle" % where, OUTSIDE)
+    data, sha256 = read_json(where, fix=REBUILD)
+    check_schema(data, where)
+    manifest = Manifest(root, data, sha256)
+    for relative in manifest.listed:
+        manifest.file_path(relative)
     for component in manifest.components.values():
         for part in component.parts:
-            manifest.file_path(part.file)
+            _check_part(manifest, part)
+    if MANIFEST_NAME in manifest.listed:
+        raise BundleProblem("%s lists itself among its files" % where, REBUILD)
     return manifest
 
 
-def check_files(root, manifest, hashes=False):
-    """Checks every file the manifest lists: it is there, has its size and, with `hashes`, its SHA-256.
+def _check_part(manifest, part):
+    """What a part is read from is listed; an engine need not be there yet."""
+    if part.form == "engine" and part.file not in manifest.listed:
+        manifest.file_path(part.file)
+    else:
+        manifest.listed_path(part.file)
+    if part.source:
+        manifest.listed_path(part.source)
+
+
+def check_files(root, manifest, exit_code=1):
+    """Checks every file the manifest lists: it is there and has its size.
 
     Args: root: the bundle folder the files are looked for in. manifest: Manifest.
-    Raises: BundleProblem naming the first five problems and how many there are; exit code 5 with `hashes`, else 1.
+    Raises: BundleProblem naming the first five problems and how many there are, with `exit_code`.
     """
     problems = []
     for entry in manifest.files:
-        problem = _file_problem(manifest.file_path(entry["path"], root), entry, hashes)
+        problem = _file_problem(manifest.file_path(entry["path"], root), entry)
         if problem:
             problems.append("%s %s" % (entry["path"], problem))
-    if not problems:
-        return
-    shown = "; ".join(problems[:SHOWN_PROBLEMS])
-    if len(problems) > SHOWN_PROBLEMS:
-        shown += "; and %d more" % (len(problems) - SHOWN_PROBLEMS)
-    count = "1 file is" if len(problems) == 1 else "%d files are" % len(problems)
-    message = "%s: %s not as the manifest says: %s" % (root, count, shown)
-    raise BundleProblem(message, "copy the bundle again whole, or build it again", exit_code=5 if hashes else 1)
+    refuse_problems(root, problems, exit_code)
 
 
-def _file_problem(path, entry, hashes):
+def _file_problem(path, entry):
     if not os.path.isfile(path):
         return "is missing"
     actual_bytes = os.path.getsize(path)
     if actual_bytes != entry["bytes"]:
         return "has %d bytes, expected %d" % (actual_bytes, entry["bytes"])
-    if not hashes:
-        return ""
-    try:
-        actual = sha256_of_file(path)
-    except OSError as problem:
-        return "cannot be read (%s)" % (problem.strerror or problem)
-    if actual != entry["sha256"].lower():
-        return "has SHA-256 %s, expected %s" % (actual, entry["sha256"])
     return ""
-
-
-def _check_schema(data, where):
-    if not isinstance(data, dict):
-        raise BundleProblem("%s holds %s where an object is expected" % (where, type(data).__name__), REBUILD)
-    version = data.get("schema_version")
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise BundleProblem("%s has no schema_version (found %r)" % (where, version), REBUILD)
-    if version < SCHEMA_VERSION:
-        message = "%s has schema_version %d, of an older ldmc; this runtime reads %d" % (where, version, SCHEMA_VERSION)
-        raise BundleProblem(message, REBUILD)
-    if version > SCHEMA_VERSION:
-        message = "%s has schema_version %d; this runtime reads up to %d" % (where, version, SCHEMA_VERSION)
-        raise BundleProblem(message, "upgrade ldmc, or use the runtime inside the bundle")
-    _check_keys(data, _KEYS, where, "")
-    for name in sorted(data["components"]):
-        entry = data["components"][name]
-        place = "components.%s" % name
-        _check_keys(entry, _COMPONENT_KEYS, where, place)
-        _check_tensors(entry, where, place)
-        if "stats" in entry:
-            _check_keys(entry, (("stats", dict),), where, place)
-        if not entry["parts"]:
-            raise BundleProblem("%s: %s.parts is empty" % (where, place), REBUILD)
-        for index, part in enumerate(entry["parts"]):
-            _check_keys(part, _PART_KEYS, where, "%s.parts[%d]" % (place, index))
-            _check_tensors(part, where, "%s.parts[%d]" % (place, index))
-            given = [(key, kind) for key, kind in _OPTIONAL_PART_KEYS if key in part]
-            _check_keys(part, given, where, "%s.parts[%d]" % (place, index))
-            if part["form"] == "aoti":
-                own = "%s.parts[%d].compiled" % (place, index)
-                _check_keys(part.get("compiled", {}), _COMPILED_KEYS, where, own)
-    for index, entry in enumerate(data["files"]):
-        _check_keys(entry, _FILE_KEYS, where, "files[%d]" % index)
-
-
-def _check_tensors(entry, where, place):
-    for side in ("inputs", "outputs"):
-        for index, tensor in enumerate(entry[side]):
-            own = "%s.%s[%d]" % (place, side, index)
-            _check_keys(tensor, _TENSOR_KEYS, where, own)
-            _check_shape(tensor["shape"], where, own)
-
-
-def _check_keys(data, keys, where, place):
-    if not isinstance(data, dict):
-        raise BundleProblem("%s: %s is not an object" % (where, place), REBUILD)
-    for key, kind in keys:
-        full = "%s.%s" % (place, key) if place else key
-        if key not in data:
-            raise BundleProblem("%s lacks the key %s" % (where, full), REBUILD)
-        if not isinstance(data[key], kind) or isinstance(data[key], bool):
-            message = "%s: %s is %r, expected %s" % (where, full, data[key], _JSON_NAMES[kind])
-            raise BundleProblem(message, REBUILD)
-
-
-def _check_shape(shape, where, place):
-    if not shape or not all(type(size) is int and size > 0 for size in shape):
-        message = "%s: %s.shape is %r, expected a list of positive integers" % (where, place, shape)
-        raise BundleProblem(message, REBUILD)

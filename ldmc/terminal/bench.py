@@ -24,7 +24,7 @@ def print_bench(result: dict[str, Any], console: Console) -> None:
     console.print(_table(runs, levels, DRAWING))
     console.print(_table(f"{result['device']}: what it costs, times in seconds", levels, filled))
     if result["interrupted"]:
-        console.print(f"interrupted {result['interrupted']}", highlight=False)
+        console.print(escape(f"interrupted {result['interrupted']}"), highlight=False)
     for note in notes(levels, (*DRAWING, *COST)):
         console.print(f"- {escape(note)}", highlight=False)
     if result["power"]["meter"]:

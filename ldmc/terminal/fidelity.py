@@ -42,7 +42,7 @@ def stages_table(title: str, rows: list[StageResult]) -> Table:
         change = "" if before is None or row.snr_db is None else _change(row.snr_db - before)
         table.add_row(
             escape(row.stage),
-            row.form,
+            escape(row.form),
             _decibels(row.snr_db),
             change,
             "none" if row.added_db == -math.inf else _decibels(row.added_db),

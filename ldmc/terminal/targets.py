@@ -48,13 +48,13 @@ def print_targets(found: list[Target], console: Console) -> None:
     table.add_column("default passes (unet)")
     for target in found:
         left = f"{target.memory.models_bytes // MIB}" if target.memory else "-"
-        table.add_row(target.name, escape(target.summary), left, escape(target.pipelines["unet"]))
+        table.add_row(escape(target.name), escape(target.summary), left, escape(target.pipelines["unet"]))
     console.print(table)
 
 
 def print_target(target: Target, console: Console) -> None:
     """Everything about one target: what it is, its memory as a sum, and where the figures are from."""
-    console.print(f"[bold]{target.name}[/]", highlight=False)
+    console.print(f"[bold]{escape(target.name)}[/]", highlight=False)
     _print_pairs(_facts(target), console)
     if target.memory is not None:
         whose = "shared by CPU and GPU" if target.memory.shared else "the card's own"

@@ -23,7 +23,8 @@ from ldmc.artifacts import exchange as exchange_module
 from ldmc.artifacts.bundle import BundleWriter, check_output
 from ldmc.artifacts.exchange import exchange
 from ldmc.errors import BundleError
-from ldmc.runtime.manifest import check_files, read_manifest
+from ldmc.runtime.checks.opening import Vouched
+from ldmc.runtime.manifest import read_manifest
 from tests.conftest import build_bundle
 
 MANIFEST = {"name": "x", "target": "cpu", "components": {}, "scheduler": {}}
@@ -94,7 +95,7 @@ def test_a_bundle_lists_its_files_with_size_hash_and_role(tmp_path: Path) -> Non
     assert sum(told) >= 64 * 27 * 4
     assert (path / "reports" / "01-onnx.json").read_text() == '{"a":2,"b":1}\n'
     assert [p.name for p in tmp_path.iterdir()] == ["x.cpu.ldmc"]
-    check_files(str(path), read_manifest(path), hashes=True)
+    Vouched(read_manifest(path)).check_whole()
 
 
 def test_large_weights_lie_on_pages_of_the_weights_file(tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_no_weights_no_weights_file(tmp_path: Path) -> None:
         writer.add_onnx(ir.from_onnx_text(text), "unet/model.onnx", "graph", ignore)
         writer.complete(MANIFEST)
         writer.publish()
-    check_files(str(tmp_path / "x.ldmc"), read_manifest(tmp_path / "x.ldmc"), hashes=True)
+    Vouched(read_manifest(tmp_path / "x.ldmc")).check_whole()
 
 
 def test_same_input_same_bytes(tiny_model: Path, tiny_bundle: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -157,8 +158,27 @@ def write_bundle(folder: Path, stages: dict[str, dict[str, str]]) -> Path:
         "scheduler": {},
         "files": [],
     }
+    for component in components:
+        (folder / component).mkdir(exist_ok=True)
+        (folder / component / "model.onnx").write_bytes(b"?")
     (folder / "manifest.json").write_text(json.dumps(manifest | {"stages": records}))
-    return folder
+    return listed(folder)
+
+
+def listed(bundle: Path) -> Path:
+    """The same bundle, its manifest made to list its files as they are now."""
+    files = [path for path in sorted(bundle.rglob("*")) if path.is_file() and path.name != "manifest.json"]
+    entries = [
+        {
+            "path": path.relative_to(bundle).as_posix(),
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in files
+    ]
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (bundle / "manifest.json").write_text(json.dumps({**manifest, "files": entries}))
+    return bundle
 
 
 FOLDED = BASE.replace("    d = Div (c, half)\n", "").replace("(d)", "(c)")
@@ -236,9 +256,13 @@ def test_paths_that_do_not_exist_or_are_no_bundle(tmp_path: Path, bundle: Path) 
 def test_damaged_records(bundle: Path) -> None:
     report = bundle / "reports/03-fold.json"
     report.write_text(report.read_text()[:100])
-    with pytest.raises(BundleError, match=r"03-fold\.json cannot be read"):
+    with pytest.raises(BundleError, match=r"03-fold\.json has 100 bytes"):
+        resolve(str(bundle))
+    listed(bundle)
+    with pytest.raises(BundleError, match=r"03-fold\.json is not JSON"):
         resolve(str(bundle))
     report.write_text(json.dumps({"component": "unet", "pass": "fold", "graph": {"nodes": 3}}))
+    listed(bundle)
     with pytest.raises(BundleError, match=r"03-fold\.json cannot be read"):
         resolve(str(bundle))
     (bundle / "manifest.json").write_text("{}")
@@ -248,10 +272,10 @@ def test_damaged_records(bundle: Path) -> None:
 
 def test_without_a_graph_in_the_last_report_the_file_is_read(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", {"unet": {"01-onnx": ""}})
-    with pytest.raises(UsageError, match="unet has no graph to compare"):
+    with pytest.raises(UsageError, match="model.onnx: is not an ONNX model"):
         resolve(str(bundle))
-    (bundle / "unet").mkdir()
     ir.save(ir.from_onnx_text(FOLDED), bundle / "unet/model.onnx")
+    listed(bundle)
     assert resolve(str(bundle))["unet"].stats.nodes == 2
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,10 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
-import ldmc.runtime
+from ldmc.artifacts.bundle import copy_runtime
 from ldmc.runtime.schedulers.ddim import DDIM
 from tests.runtime.tiny_bundle import LATENT, SCHEDULER
 
-RUNTIME = Path(ldmc.runtime.__file__).parent
 WIDTH = 16
 KINDS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int64": TensorProto.INT64}
 SHAPES = {
@@ -75,7 +73,7 @@ def make_pending_bundle(root, dtype="float16", finer=True, fallback=True, embed=
 
 def _write_bundle(root, components, finish):
     """Adds the runtime and the manifest."""
-    shutil.copytree(RUNTIME, root / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_runtime(root)
     write_manifest(root, {
         "schema_version": 2, "name": "tiny", "target": "jetson-nano", "components": components, "finish": finish,
         "load": "one-at-a-time", "scheduler": SCHEDULER,

@@ -16,6 +16,7 @@ import torch
 
 from ldmc import runtime
 from ldmc.runtime.backends import OpenOptions, aoti, open_component
+from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.errors import BundleProblem
 from ldmc.runtime.manifest import read_manifest
 from tests.conftest import build_bundle
@@ -48,7 +49,8 @@ def own(bundle: Path, tmp_path: Path) -> Path:
 
 def _unet(bundle: Path, threads: int | None = None):
     manifest = read_manifest(bundle)
-    return open_component(manifest, manifest.components["unet"], OpenOptions(threads=threads), [])
+    options = OpenOptions(threads=threads, vouched=Vouched(manifest, trust=True))
+    return open_component(manifest, manifest.components["unet"], options, [])
 
 
 def _compiled(bundle: Path, **changes: str) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def test_a_broken_package_is_named(own: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     refresh_files(own)
     with pytest.raises(BundleProblem, match=r"PyTorch \S+ cannot load \S+model.pt2: \S") as caught:
-        runtime.load(str(own))
+        runtime.load(str(own), trust=True)
     assert "\n" not in caught.value.message
 
 
@@ -170,7 +172,7 @@ def test_a_file_that_is_no_package_is_named(own: Path) -> None:
     (own / "unet" / "model.pt2").write_bytes(b"not a package")
     refresh_files(own)
     with pytest.raises(BundleProblem, match=r"PyTorch \S+ cannot load \S+model.pt2: \S"):
-        runtime.load(str(own))
+        runtime.load(str(own), trust=True)
 
 
 def test_another_torch_is_refused_before_the_package_is_read(own: Path) -> None:

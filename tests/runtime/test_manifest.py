@@ -1,5 +1,9 @@
 """Bundles that are not what they should be: each problem named with its numbers, an exit code and a fix."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from ldmc.runtime import BundleProblem, load
@@ -85,7 +89,7 @@ def test_a_missing_key_of_a_component(bundle, key):
 
 @pytest.mark.parametrize("change, words", [
     (lambda m: m.update(files={}), "files is {}, expected a list"),
-    (lambda m: m.update(components={"unet": 3}), "components.unet is not an object"),
+    (lambda m: m.update(components={"unet": 3}), "components.unet is 3, expected an object"),
     (lambda m: m["files"][0].update(bytes="12"), "files[0].bytes is '12', expected an integer"),
     (lambda m: m["files"][1].pop("sha256"), "lacks the key files[1].sha256"),
     (lambda m: m["components"]["unet"]["inputs"][0].update(shape=["batch", 3, 8, 8]), "unet.inputs[0].shape is"),
@@ -107,10 +111,50 @@ def test_a_missing_key_of_a_component(bundle, key):
         "unet.parts[0].compiled.torch is 2, expected a string",
     ),
     (lambda m: m["scheduler"].update(thresholding=True), "thresholding"),
+    (lambda m: m["scheduler"].update(num_train_timesteps=10 ** 8), "expected an integer from 1 to 100000"),
+    (lambda m: m["scheduler"].update(beta_start="0.1"), "scheduler.beta_start is '0.1', expected a number from 0 to 1"),
+    (lambda m: m["scheduler"].update(beta_end=-1), "scheduler.beta_end is -1, expected"),
+    (lambda m: m["scheduler"].update(trained_betas=[0.1] * 100001), "trained_betas has 100001 entries"),
+    (lambda m: m["scheduler"].update(beta_schedule={"a": []}), "scheduler.beta_schedule is"),
+    (lambda m: m["components"]["unet"]["inputs"][0].update(shape=[1, 3, 1 << 20, 1 << 20]), "at most 2147483648 ele"),
+    (lambda m: m["components"]["unet"]["inputs"][0].update(shape=[1] * 9), "expected at most 8 axes"),
+    (lambda m: m["components"]["unet"]["inputs"][0].update(dtype="object"), "dtype is 'object', expected one of float16"),
+    (lambda m: m["components"]["unet"].update(parts=m["components"]["unet"]["parts"] * 1001), "has 1001 entries"),
+    (lambda m: m["components"]["unet"].update(parts=m["components"]["unet"]["parts"] * 2), "lists 'unet' twice"),
+    (lambda m: m["components"].update({"x%d" % k: m["components"]["unet"] for k in range(20)}), "has 22 keys"),
+    (lambda m: m["components"]["unet"]["parts"][0].update(name="../../x"), "parts[0].name is '../../x', expected let"),
+    (lambda m: m["components"]["unet"]["parts"][0].update(file="unet/model.ort"), "a name that ends in .onnx"),
+    (lambda m: m["files"][0].update(bytes=-1), "files[0].bytes is -1"),
+    (lambda m: m["files"][0].update(sha256="f" * 63), "files[0].sha256 is 'fff"),
+    (lambda m: m.update(name="a\x1b[2J"), "name is 'a\\x1b[2J', expected a string without control characters"),
+    (lambda m: m.update(load="some-times"), "load is 'some-times', expected one of together, one-at-a-time"),
+    (lambda m: m.update(finish=[]), "finish is [], expected an object"),
+    (lambda m: m.update(requirements={"packages": {"numpy": 3}}), "requirements.packages.numpy is 3, expected a string"),
+    (lambda m: m["source"].update(weights=7), "source.weights is 7, expected an object"),
 ])
 def test_a_manifest_that_does_not_fit(bundle, change, words):
     _edit(bundle, change)
     assert words in _problem(bundle).message
+
+
+@pytest.mark.parametrize("text, words", [
+    (lambda text: text.replace('"name": "tiny"', '"name": "other", "name": "tiny"'), "the key 'name' is repeated"),
+    (lambda text: text.replace("0.0195", "NaN"), "NaN is not a JSON number"),
+    (lambda text: "[" * 10 ** 6, "nested deeper than 64"),
+    (lambda text: text + " " * (16 << 20), "more than the 16777216 that are read"),
+])
+def test_a_manifest_that_is_not_strict_json(bundle, text, words):
+    path = bundle / "manifest.json"
+    path.write_text(text(path.read_text()))
+    assert words in _problem(bundle).message
+
+
+def test_a_fifo_in_place_of_the_manifest(bundle):
+    (bundle / "manifest.json").unlink()
+    os.mkfifo(str(bundle / "manifest.json"))
+    command = [sys.executable, "-m", "ldmc", "inspect", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "manifest.json is not a regular file" in done.stderr
 
 
 @pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "unet/../../x", "C:\\x", "a\\..\\..\\x", ""])
@@ -141,20 +185,20 @@ def test_a_short_file_says_both_sizes(bundle):
     assert _problem(bundle, verify=True).exit_code == 5
 
 
-def test_an_altered_file_is_found_when_asked(bundle):
+def test_an_altered_file_is_found(bundle):
     path = bundle / "unet" / "model.onnx.data"
     content = bytearray(path.read_bytes())
     content[40] ^= 1
     path.write_bytes(bytes(content))
-    load(bundle).close()  # sizes are right
-    problem = _problem(bundle, verify=True)
-    assert "unet/model.onnx.data has SHA-256 " in problem.message and ", expected " in problem.message
-    assert problem.exit_code == 5
+    for verify in (False, True):  # the size is right
+        problem = _problem(bundle, verify=verify)
+        assert "unet/model.onnx.data has SHA-256 " in problem.message and ", expected " in problem.message
+        assert problem.exit_code == 5
 
 
 def test_all_problems_come_in_one_message(bundle):
     def add_files(manifest):
-        manifest["files"] += [{"path": "gone-%d" % i, "bytes": 1, "sha256": ""} for i in range(8)]
+        manifest["files"] += [{"path": "gone-%d" % i, "bytes": 1, "sha256": "0" * 64} for i in range(8)]
 
     _edit(bundle, add_files)
     message = _problem(bundle).message
@@ -163,7 +207,7 @@ def test_all_problems_come_in_one_message(bundle):
 
 def test_files_are_looked_for_where_asked(shared_bundle, tmp_path):
     manifest = read_manifest(shared_bundle)
-    check_files(str(shared_bundle), manifest, hashes=True)
+    check_files(str(shared_bundle), manifest)
     with pytest.raises(BundleProblem, match="4 files are not"):
         check_files(str(tmp_path), manifest)
 
@@ -173,6 +217,10 @@ def test_unreadable_onnx_names_the_file_and_the_engine(bundle):
     refresh_files(bundle)
     problem = _problem(bundle)
     assert "cannot load" in problem.message and "model.onnx" in problem.message
+    (bundle / "unet" / "model.onnx").write_bytes(b"\x08\x07")  # an ONNX model, with nothing in it
+    refresh_files(bundle)
+    problem = _problem(bundle)
+    assert "ONNX Runtime" in problem.message and "cannot load" in problem.message and "model.onnx" in problem.message
     assert problem.fix == "pip install 'onnxruntime>=1.10'"
 
 

@@ -16,6 +16,7 @@ import torch
 
 from ldmc import runtime
 from ldmc.runtime.backends import OpenOptions, open_component, torchscript
+from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.errors import BundleProblem
 from ldmc.runtime.manifest import read_manifest
 from tests.conftest import build_bundle
@@ -55,7 +56,8 @@ def _run(bundle: Path, *arguments: str, python: str = sys.executable) -> subproc
 
 def _unet(bundle: Path, threads: int | None = None):
     manifest = read_manifest(bundle)
-    return open_component(manifest, manifest.components["unet"], OpenOptions(threads=threads), [])
+    options = OpenOptions(threads=threads, vouched=Vouched(manifest, trust=True))
+    return open_component(manifest, manifest.components["unet"], options, [])
 
 
 def test_it_draws_through_torch_alone_what_onnx_runtime_draws(bundle: Path, tiny_bundle: Path) -> None:
@@ -172,7 +174,7 @@ def test_a_broken_script_is_named(own: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     refresh_files(own)
     with pytest.raises(BundleProblem, match=r"PyTorch \S+ cannot load \S+model.ts: ") as caught:
-        runtime.load(str(own))
+        runtime.load(str(own), trust=True)
     assert caught.value.fix == "pip install 'torch>=1.10'"
 
 

@@ -5,16 +5,14 @@ The weights are external data, and large enough for ONNX Runtime to keep them so
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-import ldmc.runtime
+from ldmc.artifacts.bundle import copy_runtime
 
-RUNTIME = Path(ldmc.runtime.__file__).parent
 LATENT = (3, 8, 8)
 WIDTH = 16
 SCHEDULER = {
@@ -34,7 +32,7 @@ def make_bundle(root, batch=1, unet_scale=1.0, weights="checkpoint", runtime=Fal
         "decoder": _save(root, "decoder", _decoder(rng, batch, dtype)),
     }
     if runtime:
-        shutil.copytree(RUNTIME, root / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+        copy_runtime(root)
     manifest = {
         "schema_version": 2, "name": "tiny", "target": "cpu", "components": components,
         "source": {"model": "tiny", "weights": {"kind": weights, "seed": None, "files": []}},
@@ -60,6 +58,14 @@ def refresh_files(root):
     """Makes the manifest's sizes and hashes those of the files as they are."""
     manifest = read_manifest_json(root)
     manifest["files"] = [_file_entry(Path(root), Path(root) / entry["path"]) for entry in manifest["files"]]
+    write_manifest(root, manifest)
+
+
+def list_files(root):
+    """Makes the manifest list every file that lies in the bundle now."""
+    manifest = read_manifest_json(root)
+    manifest["files"] = [_file_entry(Path(root), path) for path in sorted(Path(root).rglob("*"))
+                         if path.is_file() and path.name != "manifest.json"]
     write_manifest(root, manifest)
 
 
@@ -170,7 +176,6 @@ def cut_unet(root, values):
     (folder / "model.onnx").unlink()
     manifest = read_manifest_json(root)
     manifest["components"]["unet"].update(form="onnx-parts", parts=parts)
-    manifest["files"] = [_file_entry(Path(root), path) for path in sorted(Path(root).rglob("*"))
-                         if path.is_file() and path.name != "manifest.json"]
     write_manifest(root, manifest)
+    list_files(root)
     return root

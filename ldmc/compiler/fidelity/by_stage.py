@@ -43,13 +43,14 @@ def compare_stages(
     calls: Sequence[Call],
     scratch: Path,
     progress: Progress,
+    trust: bool,
 ) -> list[StageResult]:
     """Every stage of one component.
 
     component: in TORCH form. manifest: of the bundle, with the expanded pipeline. scratch: for graphs and weights of
-    one stage at a time.
+    one stage at a time. trust: see `ldmc.runtime.load`.
     """
-    rows = _Rows(component, calls, scratch)
+    rows = _Rows(component, calls, scratch, trust)
     lowering = Lowering(component, target, scratch)
     with progress.stage(f"{component.name}: {FRONTEND}", None):
         rows.add_form(FRONTEND, "", component)
@@ -70,7 +71,8 @@ def compare_stages(
 class _Rows:
     """The rows of one component as they come, each stage compared with the reference and with the stage before."""
 
-    def __init__(self, component: Component, calls: Sequence[Call], scratch: Path) -> None:
+    def __init__(self, component: Component, calls: Sequence[Call], scratch: Path, trust: bool) -> None:
+        self._trust = trust
         self.rows: list[StageResult] = []
         self._component = component  # as it was after the last pass that ran here
         self._calls = calls
@@ -90,7 +92,7 @@ class _Rows:
         """What the bundle's files give here, or why they give nothing."""
         row = self._row(stage, spec, manifest.components[self._component.name].form)
         try:
-            outputs = outputs_of_bundle(manifest, self._component.name, self._calls)
+            outputs = outputs_of_bundle(manifest, self._component.name, self._calls, self._trust)
         except BundleProblem as problem:
             self.rows.append(replace(row, why=problem.message))
             return

@@ -16,10 +16,11 @@ from ldmc.compiler.fidelity.graph import JoinedGraph
 from ldmc.compiler.fidelity.progress import Progress
 from ldmc.compiler.fidelity.results import BlockResult, FidelityReport, StageResult
 from ldmc.compiler.original import open_original
+from ldmc.compiler.runnable import check_bundle
 from ldmc.errors import BundleError, UsageError
 from ldmc.ir import COMPONENTS
 from ldmc.runtime.leftovers import temporary_folder
-from ldmc.runtime.manifest import ComponentEntry, Manifest, check_files
+from ldmc.runtime.manifest import ComponentEntry, Manifest
 from ldmc.runtime.schedulers import sampler_of
 from ldmc.targets.reader import load_target, target_names
 from ldmc.targets.target import Target
@@ -33,7 +34,7 @@ class Examination:
 
     component: one, or None for all. steps: of the loop that latents are of. timesteps: how many of its UNet calls are
     compared. model: where the checkpoint is, if not where the manifest says. target: the bundle's target file, where
-    it is none of ldmc's.
+    it is none of ldmc's. trust: native code and scripts that were not made here may run.
     """
 
     by_stage: bool = False
@@ -43,6 +44,7 @@ class Examination:
     timesteps: int = 3
     model: str | None = None
     target: str | None = None
+    trust: bool = False
 
 
 def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityReport:
@@ -62,7 +64,7 @@ def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityRep
     target = _target(manifest, asked.target) if asked.by_stage else None
     if asked.by_block:
         _require_graphs(manifest, wanted)
-    check_files(manifest.root, manifest, hashes=True)
+    check_bundle(manifest, asked.trust)
     opened, program = open_original(manifest.data["source"], asked.model)
     stages: list[StageResult] = []
     blocks: list[BlockResult] = []
@@ -76,7 +78,7 @@ def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityRep
         for name, calls in reference.calls(wanted, progress):
             gc.collect()
             if target is not None:
-                stages += compare_stages(components[name], manifest, target, calls, scratch, progress)
+                stages += compare_stages(components[name], manifest, target, calls, scratch, progress, asked.trust)
             if asked.by_block:
                 blocks += _blocks(name, manifest, calls, scratch, progress, remarks)
             for call in calls:

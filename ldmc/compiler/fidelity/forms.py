@@ -22,6 +22,7 @@ from ldmc.compiler.fidelity.calls import Call
 from ldmc.compiler.fidelity.graph import open_session
 from ldmc.ir import Component, Form
 from ldmc.runtime import backends
+from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.manifest import Manifest
 
 
@@ -35,14 +36,15 @@ def outputs_of(component: Component, calls: Sequence[Call], folder: Path) -> lis
     return _of_graphs(component, parts, calls, folder)
 
 
-def outputs_of_bundle(manifest: Manifest, name: str, calls: Sequence[Call]) -> list[Any]:
-    """What the bundle's own files give on `calls`, by its runtime.
+def outputs_of_bundle(manifest: Manifest, name: str, calls: Sequence[Call], trust: bool) -> list[Any]:
+    """What the bundle's own files give on `calls`, by its runtime. trust: see `ldmc.runtime.load`.
 
     Raises:
         BundleProblem: its engine does not run here.
     """
     entry = manifest.components[name]
-    engine = backends.open_component(manifest, entry, backends.OpenOptions(cache=False), [])
+    options = backends.OpenOptions(cache=False, vouched=Vouched(manifest, trust))
+    engine = backends.open_component(manifest, entry, options, [])
     try:
         return [engine.run(list(call.inputs))[0].astype(np.float32) for call in calls]
     finally:

@@ -11,8 +11,8 @@ from ldmc import runtime
 class BundleSubject:
     """A bundle's pipeline as `worker.Subject`."""
 
-    def __init__(self, bundle: str, threads: int | None) -> None:
-        self._pipeline = runtime.load(bundle, threads=threads)
+    def __init__(self, bundle: str, threads: int | None, trust: bool) -> None:
+        self._pipeline = runtime.load(bundle, threads=threads, trust=trust)
         self.remarks: list[str] = self._pipeline.remarks
 
     def draw(

@@ -13,10 +13,11 @@ from ldmc.compiler.levels.level import Level, gpu_of
 from ldmc.compiler.levels.process import LevelFailed, LevelProcess, LevelStopped
 from ldmc.compiler.levels.worker import Options
 from ldmc.runtime import memory
-from ldmc.runtime.schedulers import sampler_of
+from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.loader import check_threads
 from ldmc.runtime.manifest import Manifest
 from ldmc.runtime.meters.watch import GpuMemory, Watch
+from ldmc.runtime.schedulers import sampler_of
 
 if TYPE_CHECKING:
     from ldmc.compiler.driver import Progress
@@ -32,6 +33,7 @@ class BenchRequest:
     manifest: of a bundle of the model that all of them run. model: where it is, if not where that says.
     steps, runs, warmup, batch, seed: of every level. threads: None for the engine's choice.
     device: PyTorch's, for levels that run in it. limit_seconds: a level whose drawing takes longer is stopped.
+    trust: native code and scripts of the bundles may run though they were not made here.
     power: a target's `power`, or "" for whatever meter is here. command: as typed, for the result.
     """
 
@@ -48,15 +50,19 @@ class BenchRequest:
     limit_seconds: float = 600.0
     power: str = ""
     command: str = ""
+    trust: bool = False
 
     def check(self) -> None:
         """Refuse, before anything runs, what no level could do.
 
         Raises:
             UsageError: there is no such model or device. InputProblem: so many steps or threads cannot be had.
-            ModelError: the model is broken.
+            ModelError: the model is broken. UntrustedBundle: a bundle would run code that nobody vouches for.
         """
         check_threads(self.threads)
+        for level in self.levels:
+            if level.manifest is not None:
+                Vouched(level.manifest, self.trust).require_all()
         sampler_of(self.manifest.scheduler).check(self.steps)
         gpu_of(self.device)
         if self.model is not None:
@@ -113,6 +119,7 @@ class Contestant:
             threads=request.threads,
             device=request.device,
             folder=str(self._folder / "graphs"),
+            trust=request.trust,
         )
         if level.bundle is not None or level.name == "onnxruntime":
             self._prepare(options, progress)

@@ -60,8 +60,8 @@ class SessionSubject:
 
         def open_one(name: str) -> Component:
             entry = manifest.components[name]
-            file = bundle / entry.parts[0].file
-            session = onnxruntime.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
+            file = manifest.listed_path(entry.parts[0].file)
+            session = onnxruntime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
             return Component(entry, OnnxRuntimeComponent(session, entry))
 
         components = Components(open_one, False)

@@ -45,7 +45,7 @@ class Options:
 
     bundle: its folder, or None for a level of the reference project. source: the manifest's section of that name, and
     `place`: where the model is, if not where it says. batch: pictures of a drawing. device: PyTorch's, for levels
-    that run in it. folder: for files of the level's own.
+    that run in it. folder: for files of the level's own. trust: of the bundle; see `ldmc.runtime.load`.
     """
 
     level: str
@@ -55,6 +55,7 @@ class Options:
     threads: int | None
     device: str
     folder: str
+    trust: bool = False
 
 
 class Worker:
@@ -128,7 +129,7 @@ def open_subject(options: Options) -> Subject:
     if options.bundle is not None:
         from ldmc.compiler.levels.bundle import BundleSubject
 
-        return BundleSubject(options.bundle, threads)
+        return BundleSubject(options.bundle, threads, options.trust)
     if level == "onnxruntime":
         from ldmc.compiler.levels.onnxruntime import SessionSubject
 

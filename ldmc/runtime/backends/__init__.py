@@ -14,6 +14,7 @@ what it could not do but can do without.
 
 import importlib
 
+from ..checks.trust import require_trust
 from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
 
@@ -30,22 +31,29 @@ class OpenOptions(object):
         cache: keep the engine's optimised graph next to the model, and use it.
         verify: check the hashes of a kept graph too.
         keep_buffers: keep the working memory between calls: right for what is called in a loop.
+        vouched: `checks.opening.Vouched` of the bundle. Without it nothing is kept, and no native code or script runs.
     """
 
-    def __init__(self, threads=None, cache=True, verify=False, keep_buffers=True):
+    def __init__(self, threads=None, cache=True, verify=False, keep_buffers=True, vouched=None):
         self.threads = threads
         self.cache = cache
         self.verify = verify
         self.keep_buffers = keep_buffers
+        self.vouched = vouched
 
 
 def open_component(manifest, entry, options, remarks):
     """Opens one component of a bundle, each part in the engine for it.
 
-    Raises: BundleProblem for a form without an engine, and for parts that do not fit together.
+    Raises: BundleProblem for a form without an engine, for parts that do not fit together, and for parts that would
+        run code which nobody vouches for.
     """
     check_chain(manifest, entry)
     modules = [_module(manifest, part) for part in entry.parts]
+    if options.vouched is None:
+        require_trust(manifest, entry.parts, False, None)
+    else:
+        options.vouched.require(entry.parts)
     links = []
     try:
         for start, stop in _runs(modules):

@@ -61,7 +61,7 @@ def _load(torch, manifest, part, on_gpu):
     By PyTorch's own loader and not by `torch._inductor.aoti_load_package` around it, which imports the whole compiler:
     5 s, and it calls g++ to see what this CPU can do.
     """
-    path = manifest.file_path(part.file)
+    path = manifest.listed_path(part.file)
     try:
         # One thread runs it on the GPU: what keeps threads apart cannot be captured.
         loader = torch._C._aoti.AOTIModelPackageLoader(path, MODEL_NAME, on_gpu, 1, -1)

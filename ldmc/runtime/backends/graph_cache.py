@@ -3,12 +3,13 @@
     unet/model.onnx  model.onnx.data             as compiled
     unet/optimized-0123456789abcdef/             named by the key's first 16 digits
         model.onnx  model.onnx.data              as the engine saved them
-        key.json                                 the whole key, and size and SHA-256 of both files
+        key.json                                 the whole key
     unet/0.onnx                                  a part, which shares the weights file with others
     unet/optimized-0-0123456789abcdef/           has a folder of its own
 
 A folder is made under another name and renamed, so it is whole or not there. Who makes one holds a lock
-on the component's folder; who waits for the lock then finds it made.
+on the component's folder; who waits for the lock then finds it made. It lies in the bundle, where anybody
+may have put it: what its files must be stands in the record that the user's cache folder has of the bundle.
 """
 
 import contextlib
@@ -17,15 +18,20 @@ import json
 import os
 import re
 import shutil
+import time
 import uuid
 
-from ..digest import sha256_of_file, sha256_of_text
+from ..checks.strict_json import read_json
+from ..digest import sha256_of_text
+from ..errors import BundleProblem
 from ..files import flush
 from ..leftovers import temporary as announced
 
 PREFIX = "optimized-"
 MODEL_NAME = "model.onnx"
 KEY_NAME = "key.json"
+LOCK_SECONDS = 120  # a graph of 330 million parameters is made in 13 s
+POLL_SECONDS = 0.1
 
 
 class GraphCache(object):
@@ -34,37 +40,45 @@ class GraphCache(object):
     Args:
         model_path: the file as compiled.
         key: JSON-able dict of everything the saved graph depends on.
+        record: `checks.hash_record.HashRecord` of the bundle.
+        relative: the folder of the model file, as a path of the bundle.
     """
 
-    def __init__(self, model_path, key):
+    def __init__(self, model_path, key, record, relative):
         self.folder = os.path.dirname(model_path)
+        self._record = record
         self.key = key
         stem = os.path.splitext(os.path.basename(model_path))[0]
         self._prefix = PREFIX if stem + ".onnx" == MODEL_NAME else "%s%s-" % (PREFIX, stem)
         digits = sha256_of_text(json.dumps(key, sort_keys=True))[:16]
+        self._relative = "/".join(filter(None, [relative, self._prefix + digits]))
         self.path = os.path.join(self.folder, self._prefix + digits)
         self.model_path = os.path.join(self.path, MODEL_NAME)
 
     def is_whole(self, hashes=False):
-        """Whether the saved graph is there, is of this key, and its files have the sizes (and hashes) they had."""
-        try:
-            with io.open(os.path.join(self.path, KEY_NAME), encoding="utf-8") as stream:
-                record = json.load(stream)
-            if record["key"] != self.key or MODEL_NAME not in record["files"]:
-                return False
-            for name, expected in record["files"].items():
-                path = os.path.join(self.path, name)
-                if os.path.getsize(path) != expected["bytes"]:
-                    return False
-                if hashes and sha256_of_file(path) != expected["sha256"]:
-                    return False
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        """Whether the saved graph is there, is of this key, and its files are those that were recorded as it was made.
+
+        Args: hashes: read the files even where they seem unchanged.
+        """
+        if not os.path.isdir(self.path) or os.path.islink(self.path):
             return False
-        return True
+        try:
+            known, _ = read_json(os.path.join(self.path, KEY_NAME))
+            names = sorted(set(os.listdir(self.path)) - {KEY_NAME})
+        except (OSError, BundleProblem):
+            return False
+        if known != {"key": self.key} or MODEL_NAME not in names:
+            return False
+        self._record.reload()  # another process may have made it
+        return all(not os.path.islink(os.path.join(self.path, name))
+                   and self._record.vouches("%s/%s" % (self._relative, name), hashes) for name in names)
 
     @contextlib.contextmanager
     def locked(self):
-        """Waits until no other process works on this component's folder. Gives False where there are no locks."""
+        """Waits until no other process works on this component's folder. Gives False where there are no locks.
+
+        Raises: OSError where another process works on it for too long: it may have been stopped.
+        """
         try:
             import fcntl
         except ImportError:  # Windows: two first loads both work, one folder wins
@@ -72,12 +86,7 @@ class GraphCache(object):
             return
         handle = os.open(self.folder, os.O_RDONLY)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                held = True
-            except OSError:  # a network filesystem without locks
-                held = False
-            yield held
+            yield _lock(fcntl, handle)
         finally:
             os.close(handle)
 
@@ -94,6 +103,7 @@ class GraphCache(object):
                 self._write_key(temporary)
                 self.discard()
                 os.rename(temporary, self.path)
+                self._write_record()
             except OSError:
                 if not self.is_whole():  # else another process, one that does not lock, was first
                     raise
@@ -113,12 +123,44 @@ class GraphCache(object):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _write_key(self, folder):
-        files = {}
         for name in sorted(os.listdir(folder)):
-            path = os.path.join(folder, name)
-            flush(path)
-            files[name] = {"bytes": os.path.getsize(path), "sha256": sha256_of_file(path)}
+            flush(os.path.join(folder, name))
         path = os.path.join(folder, KEY_NAME)
         with io.open(path, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps({"key": self.key, "files": files}, indent=1, sort_keys=True) + "\n")
+            stream.write(json.dumps({"key": self.key}, indent=1, sort_keys=True) + "\n")
         flush(path)
+
+    def _write_record(self):
+        """Once the folder has its name: renaming a folder does not change the files in it."""
+        for name in sorted(set(os.listdir(self.path)) - {KEY_NAME}):
+            self._record.sha256_of("%s/%s" % (self._relative, name), force=True)
+        problem = self._record.save()
+        if problem:
+            raise OSError(0, problem)
+
+
+def _lock(fcntl, handle):
+    """Whether the open folder is locked for this process now; False where it cannot be. Raises OSError."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise OSError(0, "%s has worked on it for more than %d s" % (_holder(handle), LOCK_SECONDS))
+            time.sleep(POLL_SECONDS)
+        except OSError:  # a network filesystem without locks
+            return False
+
+
+def _holder(handle):
+    """`process 4711`, which has locked what `handle` is open on, where the system says so."""
+    try:
+        with io.open("/proc/locks", encoding="ascii") as stream:
+            lines = [line.split() for line in stream]
+    except (OSError, ValueError):
+        lines = []
+    inode = ":%d" % os.fstat(handle).st_ino
+    found = [line[4] for line in lines if len(line) > 5 and line[1] == "FLOCK" and line[5].endswith(inode)]
+    return "process %s" % found[0] if found else "another process"

@@ -69,14 +69,17 @@ class _Opener(object):
         self._manifest = manifest
         self._entry = entry
         self._wanted = options
-        self._model_path = manifest.file_path(entry.file)
+        self._model_path = manifest.listed_path(entry.file)
         self._files = _files(manifest, entry)
         self._bytes = sum(f["bytes"] for f in self._files) if entry.weights_bytes is None else entry.weights_bytes
         self._level = LEAN_LEVEL if manifest.load == "one-at-a-time" else _saved_level(self._bytes)
-        self._cache = GraphCache(self._model_path, self._key())
+        record = options.vouched.record if options.vouched is not None and options.cache else None
+        self._cache = None
+        if record is not None and record.is_kept:  # else the loader has said so
+            self._cache = GraphCache(self._model_path, self._key(), record, posixpath.dirname(entry.file))
 
     def open(self, remarks):
-        if not self._wanted.cache:
+        if self._cache is None:
             return self._open_original()
         if release(self._engine.__version__) < FIRST_THAT_SAVES:
             remarks.append("%s: ONNX Runtime %s cannot save its optimised graph apart from the weights; from 1.16 on, "

@@ -26,7 +26,7 @@ def open_part(manifest, part, options, remarks):
     settings.log_severity_level = 3
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
-    path = manifest.file_path(part.file)
+    path = manifest.listed_path(part.file)
     try:
         session = engine.InferenceSession(path, settings, providers=[(PROVIDER, OPTIONS), "CPUExecutionProvider"])
     except Exception as problem:  # the engine's errors share no narrower base

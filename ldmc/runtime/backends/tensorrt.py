@@ -37,7 +37,7 @@ def open_parts(manifest, parts, entry, options, remarks):
     Raises: BundleProblem where an engine is not built yet, or TensorRT or CUDA is missing or refuses.
     """
     for part in parts:
-        if not os.path.isfile(manifest.file_path(part.file)):
+        if part.file not in manifest.listed or not os.path.isfile(manifest.file_path(part.file)):
             message = "engine %s of %s is not built yet" % (part.file, manifest.root)
             raise BundleProblem(message, "on the %s run: python3 -m runtime finish" % manifest.target)
     trt = import_tensorrt(manifest)
@@ -82,7 +82,7 @@ class EngineChain(object):
     def load(self, trt, manifest, parts):
         """Loads the engines of `parts`, plans and allocates memory, and binds it."""
         for part in parts:
-            engine = TensorRTEngine(trt, manifest.file_path(part.file), part.file)
+            engine = TensorRTEngine(trt, manifest.listed_path(part.file), part.file)
             self._engines.append(engine)
             _check_names(engine, part)
         self._tensors = self._collect()

@@ -38,7 +38,7 @@ class TorchScriptPart(object):
 def open_part(manifest, part, options, remarks):
     """See `backends`."""
     torch = import_torch(manifest)
-    path = manifest.file_path(part.file)
+    path = manifest.listed_path(part.file)
     try:
         script = torch.jit.load(path, map_location="cpu")
     except Exception as problem:  # the engine's errors share no narrower base

@@ -37,7 +37,7 @@ def main(arguments):
         _check_writable(wanted.output)
     options = Options(
         wanted.steps, wanted.runs, wanted.warmup, wanted.batch, wanted.threads, wanted.seed, wanted.idle,
-        not wanted.no_cache, wanted.root, shutil.which)
+        not wanted.no_cache, wanted.root, shutil.which, wanted.trust)
     command = " ".join(["python3", "-m", "runtime", "bench"] + [shlex.quote(argument) for argument in arguments])
     result = Bench(read_manifest(wanted.bundle), options, say).run(command, counter("drawing"))
     text = json.dumps(result, indent=2, sort_keys=True) + "\n"
@@ -65,6 +65,8 @@ def _parser():
     parser.add_argument("--seed", type=int, default=0, help="seed of the first picture (default: 0)")
     parser.add_argument("--idle", type=float, default=5.0, metavar="SECONDS",
                         help="how long idle power is measured before; 0 leaves it out (default: 5)")
+    parser.add_argument("--trust", action="store_true", help="let machine code and scripts of the bundle run that were "
+                        "not made here")
     parser.add_argument("--no-cache", action="store_true", help="do not keep the engine's optimised graph on disk")
     parser.add_argument("-o", "--output", metavar="FILE", help="write the result, as JSON, for `ldmc compare`")
     parser.add_argument("--json", action="store_true", help="the result on stdout, as JSON")

@@ -21,9 +21,10 @@ NO_BASELINE = "no baseline was drawn on this device"
 
 class Options(object):
     """What was asked for: `steps`, `runs`, `warmup`, `batch`, `threads` (None: one per core), `seed`, `idle_seconds`
-    (0: idle power is not measured), `cache`, `root` (where /sys and /proc are looked for), `find` (commands)."""
+    (0: idle power is not measured), `cache`, `root` (where /sys and /proc are looked for), `find` (commands), `trust`
+    (see `load`)."""
 
-    def __init__(self, steps, runs, warmup, batch, threads, seed, idle_seconds, cache, root, find):
+    def __init__(self, steps, runs, warmup, batch, threads, seed, idle_seconds, cache, root, find, trust=False):
         self.steps = steps
         self.runs = runs
         self.warmup = warmup
@@ -34,6 +35,7 @@ class Options(object):
         self.cache = cache
         self.root = root
         self.find = find
+        self.trust = trust
 
 
 class Bench(object):
@@ -75,7 +77,7 @@ class Bench(object):
 
     def _open(self):
         options = self._options
-        pipeline = load(self._manifest.root, threads=options.threads, cache=options.cache)
+        pipeline = load(self._manifest.root, threads=options.threads, cache=options.cache, trust=options.trust)
         self._remarks = pipeline.remarks
         return pipeline
 

@@ -13,6 +13,7 @@ import json
 import os
 
 from . import process
+from ..checks.paths import inside
 from ..files import drop_unfinished
 
 # In TensorRT's and CUDA's own words, lower case; a tactic that lacks workspace ends as the last one.
@@ -45,17 +46,19 @@ def build(record, step, settings, on_tick):
     for path in (engine, result):
         if os.path.exists(path):
             os.remove(path)
+    timing_cache = record.timing_cache()
     with io.open(request, "w", encoding="utf-8") as stream:
         stream.write(json.dumps({
-            "source": os.path.join(record.root, *part["source"].split("/")), "engine": engine, "result": result,
+            "source": inside(record.root, part["source"], record.path), "engine": engine, "result": result,
             "module": record.module, "workspace_bytes": settings.get("workspace_bytes"),
-            "tactic_sources": settings.get("tactic_sources"), "timing_cache": record.working_path("timing.cache"),
+            "tactic_sources": settings.get("tactic_sources"), "timing_cache": timing_cache,
             "sm": None, "weightless": False,
         }, indent=1, sort_keys=True))
     try:
         ended = process.run(["%s.trt.worker" % process.package_name(), request], log, on_tick)
     finally:
         drop_unfinished(record.folder)
+        record.keep_timing_cache()
     return _judge(ended, result, engine, log)
 
 

@@ -14,8 +14,8 @@ from ..backends.onnxruntime_cuda import PROVIDER
 from .. import stopping
 from ..errors import BundleProblem
 from ..leftovers import temporary_folder
-from ..speech import complaint
-from . import plan
+from ..speech import complaint, printable
+from . import embed, plan
 from .flow import Finisher, Options
 from .lock import locked
 
@@ -65,6 +65,7 @@ def _parser():
     parser.add_argument("--keep-going", action="store_true", help="go on with the next engine where one fails")
     parser.add_argument("--anyway", action="store_true", help="build even where memory or disk look too small")
     parser.add_argument("--again", action="store_true", help="build everything anew")
+    parser.add_argument("--trust", action="store_true", help="let engines run that were not built here")
     parser.add_argument("--steps", type=int, default=20, help="steps of the timed pictures (default: 20)")
     parser.add_argument("--runs", type=int, default=1, help="timed pictures; 0 times nothing (default: 1)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout; progress on stderr")
@@ -77,7 +78,7 @@ def _finisher(wanted, said):
         raise BundleProblem("--runs is %d and --steps is %d; they start at 0 and 1" % (wanted.runs, wanted.steps),
                             exit_code=2)
     options = Options(wanted.only, wanted.keep_going, wanted.anyway, wanted.again, wanted.steps, wanted.runs,
-                      wanted.root)
+                      wanted.root, wanted.trust)
     return Finisher(wanted.bundle, options, said.line, said.tick)
 
 
@@ -87,6 +88,7 @@ def _finish(wanted, said, report):
     with locked(record.working_path("lock")):
         record.reload()
         said.line("checking %s" % record.root)
+        finisher.check_listing()
         if wanted.again:
             record.start_again()
         finisher.inspect(record.working_path)
@@ -111,6 +113,7 @@ def _finish(wanted, said, report):
 def _dry_run(wanted, said, report):
     finisher = _finisher(wanted, said)
     said.line("checking %s" % finisher.record.root)
+    finisher.check_listing()
     with temporary_folder("finish-") as folder:  # not in the bundle: a dry run leaves it as it is
         finisher.inspect(lambda name: os.path.join(folder, name))
     finisher.check_files(hashes=False)
@@ -131,7 +134,8 @@ def _dry_run(wanted, said, report):
                 note = "; not installed here"
             said.line("    %-12s %s%s" % (word, plan.describe(settings), note))
     for step in finisher.steps_to_embed():
-        said.line("  %s: is built, to be embedded: %s" % (step["part"], " ".join(step["embed_argv"])))
+        command = embed.argv(finisher.record.part(step))
+        said.line("  %s: is built, to be embedded: %s" % (step["part"], " ".join(command)))
     wrong = [check for check in finisher.checks if check.problem]
     said.line("then: compare with the reference tensors, and time %d picture(s) of %d steps" % (
         wanted.runs, wanted.steps))
@@ -151,7 +155,7 @@ class _Speech(object):
     def line(self, text):
         """One whole line, at once: what ssh and a pipe show is what has happened."""
         self._erase()
-        self._out.write(text + "\n")
+        self._out.write(printable(text) + "\n")
         self._out.flush()
 
     def tick(self, seconds):
@@ -167,7 +171,7 @@ class _Speech(object):
     def error(self, text):
         """One line on stderr."""
         self._erase()
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
 
     def document(self, data):
         """The JSON object, on stdout."""

@@ -9,14 +9,15 @@ import time
 import numpy as np
 
 from .. import backends
+from ..checks.opening import Vouched
 from ..component import Component
 from ..manifest import read_manifest
 
 MOST_DB = 200.0  # of equal arrays, whose ratio has no end
 
 
-def compare(root, name):
-    """Runs component `name` of the bundle on its reference inputs.
+def compare(root, name, trust=False):
+    """Runs component `name` of the bundle on its reference inputs. trust: see `loader.load`.
 
     Returns: dict of `snr_db` (of the worst call; -inf becomes -200), `calls`, `seconds`, `remarks`.
     """
@@ -24,10 +25,12 @@ def compare(root, name):
     entry = manifest.components[name]
     remarks = []
     start = time.perf_counter()
-    engine = backends.open_component(manifest, entry, backends.OpenOptions(cache=False), remarks)
+    options = backends.OpenOptions(cache=False, vouched=Vouched(manifest, trust))
+    engine = backends.open_component(manifest, entry, options, remarks)
     component = Component(entry, engine)
     try:
-        with np.load(manifest.file_path(manifest.finish["reference"][name])) as stored:
+        # Not allowing pickles is the default only from numpy 1.16.3 on, and a Jetson has 1.13.
+        with np.load(manifest.listed_path(manifest.finish["reference"][name]), allow_pickle=False) as stored:
             inputs = [stored["in_%d" % index] for index in range(len(entry.inputs))]
             expected = stored["out_0"]
         found = [snr_db(expected[call], component.run([array[call] for array in inputs]))
@@ -50,9 +53,9 @@ def snr_db(expected, found):
 
 
 def main(arguments):
-    """`ROOT NAME RESULT`: writes what `compare` finds to the file RESULT."""
-    root, name, result = arguments
-    found = compare(root, name)
+    """`ROOT NAME RESULT [--trust]`: writes what `compare` finds to the file RESULT."""
+    root, name, result = arguments[:3]
+    found = compare(root, name, "--trust" in arguments[3:])
     with open(result, "w") as stream:
         json.dump(found, stream)
     return 0

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 
+from ..checks.paths import is_inside
 from ..digest import sha256_of_file
 from ..errors import BundleProblem
 from ..versions import release
@@ -24,11 +25,8 @@ LIBRARY = re.compile(r"libnvinfer\.so[\d.]*\s*=>\s*(\S+)")
 VERSION = re.compile(r"libnvinfer\.so\.(\d+(?:\.\d+)*)$")
 
 
-def argv(step, part):
-    """The command, with paths relative to the bundle: as the step records it, else the usual one."""
-    recorded = step.get("embed_argv")
-    if recorded:
-        return list(recorded)
+def argv(part):
+    """The command, with paths relative to the bundle. It is made here: a manifest may come from anybody."""
     return [TOOL, part["file"], os.path.splitext(part["file"])[0] + ".ts", "--embed-engine", "--device-type=gpu"]
 
 
@@ -38,21 +36,21 @@ def embed(record, step, say):
     Raises: BundleProblem where the tool is missing, is of another TensorRT, refuses, or could not tell names apart.
     """
     part = record.part(step)
-    command = argv(step, part)
+    command = argv(part)
     names = [tensor["name"] for tensor in part["inputs"] + part["outputs"]]
     unnumbered = [name for name in names if not NUMBERED.match(name)]
     if unnumbered:
         raise BundleProblem("part %s cannot be embedded: torchtrtc orders tensors by number, and %s has none" % (
             step["part"], unnumbered[0]), "embed a component that was not partitioned")
-    tool = shutil.which(command[0])
+    relative = command[2]
+    made = record.writable_path(relative, "torchscript")
+    tool = program(TOOL, record.root)
     if tool is None:
-        message = "part %s is to be embedded and there is no %s on PATH" % (step["part"], command[0])
+        message = "part %s is to be embedded and there is no %s on PATH" % (step["part"], TOOL)
         raise BundleProblem(message, INSTALL)
-    _check_version(tool, step)
+    _check_version(tool, step, record.root)
     done = subprocess.run([tool] + command[1:], cwd=record.root, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
-    relative = command[2]
-    made = os.path.join(record.root, *relative.split("/"))
     if done.returncode or not os.path.isfile(made):
         said = (done.stdout.decode("utf-8", "replace").strip() or "no output").splitlines()[-1]
         raise BundleProblem("`%s` failed (exit code %d): %s" % (" ".join(command), done.returncode, said))
@@ -63,10 +61,16 @@ def embed(record, step, say):
     say("%s: embedded in %s" % (step["part"], relative))
 
 
-def _check_version(tool, step):
+def program(name, root):
+    """The program `name` on PATH; None where there is none, or where PATH leads into the bundle itself."""
+    found = shutil.which(name)
+    return None if found is None or is_inside(found, root) else found
+
+
+def _check_version(tool, step, root):
     """torchtrtc is linked against the TensorRT that built the engine."""
     built = (step.get("engine") or {}).get("tensorrt") or ""
-    found = linked_version(tool)
+    found = linked_version(tool, root)
     if not found:
         raise BundleProblem("cannot tell which TensorRT %s is linked against: ldd names no libnvinfer" % tool, INSTALL)
     if release(built)[:3] != release(found)[:3]:
@@ -74,10 +78,13 @@ def _check_version(tool, step):
             tool, found, step["part"], built), INSTALL)
 
 
-def linked_version(tool):
+def linked_version(tool, root):
     """`8.2.1` of the libnvinfer that `tool` is linked against; "" where the loader does not say."""
+    ldd = program("ldd", root)
+    if ldd is None:
+        return ""
     try:
-        done = subprocess.run(["ldd", tool], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        done = subprocess.run([ldd, tool], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:
         return ""
     match = LIBRARY.search(done.stdout.decode("utf-8", "replace"))

@@ -5,10 +5,12 @@ import json
 import time
 
 from ..errors import BundleProblem
+from ..checks.inventory import check_unlisted
+from ..checks.opening import Vouched
 from ..manifest import check_files, read_manifest
 from . import embed, ladder, plan, process
 from .machine import MIB, Machine, ask_libraries, check_machine
-from .record import Record, check_steps
+from .record import Record
 
 # What of a level (see `..level`) the manifest keeps; pictures and single runs are left out.
 TIMED = ("load_seconds", "first_seconds", "denoise", "decode", "total", "open_seconds", "peak_rss_bytes",
@@ -19,9 +21,10 @@ VERIFICATION_FAILED = 5
 
 class Options(object):
     """What was asked for: `only` (component or part, "" for all), `keep_going`, `anyway` (memory, disk), `again`,
-    `steps` and `runs` of the timing (0 runs: none), `root` (where the machine's facts are read)."""
+    `steps` and `runs` of the timing (0 runs: none), `root` (where the machine's facts are read), `trust` (see
+    `load`)."""
 
-    def __init__(self, only="", keep_going=False, anyway=False, again=False, steps=20, runs=1, root="/"):
+    def __init__(self, only="", keep_going=False, anyway=False, again=False, steps=20, runs=1, root="/", trust=False):
         self.only = only
         self.keep_going = keep_going
         self.anyway = anyway
@@ -29,6 +32,7 @@ class Options(object):
         self.steps = steps
         self.runs = runs
         self.root = root
+        self.trust = trust
 
 
 class Finisher(object):
@@ -48,8 +52,11 @@ class Finisher(object):
         if not self.record.steps:
             raise BundleProblem("%s has nothing to finish: it was compiled whole" % manifest.root,
                                 "draw with it: python3 -m runtime")
-        check_steps(manifest)
         self._check_only()
+
+    def check_listing(self):
+        """Refuses files that the manifest does not list, before anything could import or read them."""
+        check_unlisted(read_manifest(self.record.root))
 
     def inspect(self, working_path):
         """Asks the machine and checks it; nothing is refused yet. `working_path`: name -> path for scratch files."""
@@ -72,7 +79,10 @@ class Finisher(object):
         """Every file of the bundle, by its size and SHA-256: an hour of building must not end on a damaged copy."""
         start = time.monotonic()
         manifest = read_manifest(self.record.root)
-        check_files(manifest.root, manifest, hashes=hashes)
+        if hashes:
+            Vouched(manifest).check_whole()
+        else:
+            check_files(manifest.root, manifest)
         total_bytes = sum(entry["bytes"] for entry in manifest.files)
         self._say("  %-13s %d, %d MiB, %sas the manifest says (%.1f s)" % (
             "files", len(manifest.files), total_bytes // MIB, "" if hashes else "by size ", time.monotonic() - start))
@@ -152,7 +162,8 @@ class Finisher(object):
         result, log = self.record.working_path("bench.json"), self.record.working_path("bench.log")
         ended = process.run([
             process.package_name(), "bench", "--bundle", self.record.root, "-o", result, "--steps",
-            str(self._options.steps), "--runs", str(self._options.runs), "--warmup", "1"], log, self._on_tick)
+            str(self._options.steps), "--runs", str(self._options.runs), "--warmup", "1"] + self._trust(), log,
+            self._on_tick)
         if ended.code != 0:
             raise BundleProblem("the finished bundle does not draw: %s" % (process.tail(log, 1) or ["no output"])[0])
         with io.open(result, encoding="utf-8") as stream:
@@ -169,13 +180,19 @@ class Finisher(object):
     def _compare(self, name):
         result, log = self.record.working_path("compare.json"), self.record.working_path("compare.log")
         arguments = [process.package_name(), "finish-helper", "compare", self.record.root, name, result]
-        ended = process.run(arguments, log, self._on_tick)
+        ended = process.run(arguments + self._trust(), log, self._on_tick)
         if ended.code != 0:
             said = process.tail(log, 1)
             why = "was killed: the system is out of memory" if ended.was_killed else said[0] if said else "no output"
             raise BundleProblem("component %s does not run: %s" % (name, why), "its log is %s" % log)
         with io.open(result, encoding="utf-8") as stream:
             return json.load(stream)
+
+    def _trust(self):
+        """The option that lets a child load engines: the user's word, or where there is no list of what was made here
+        and this process made them all."""
+        made = self.record.why_not_kept and self.record.only_made_here()
+        return ["--trust"] if self._options.trust or made else []
 
     def _start_over(self, step):
         step["status"] = "pending"

@@ -1,33 +1,44 @@
 """The manifest as `finish` changes it: every change is on the disk, whole, before the next thing starts."""
 
-import io
 import json
 import os
 
-from ..digest import sha256_of_file
+from ..checks.cache_folder import default_cache_folder, usable_cache_folder
+from ..checks.paths import OUTSIDE, inside
+from ..checks.trust import is_remembered, remember
+from ..digest import sha256_of_file, sha256_of_text
 from ..errors import BundleProblem
 from ..files import flush, write_whole
-from ..manifest import MANIFEST_NAME, REBUILD
+from ..manifest import MANIFEST_NAME, REBUILD, read_manifest
 
 FOLDER = ".finish"  # requests, logs, the timing cache and the lock; nothing the bundle needs
+TIMING_CACHE = "timing.cache"
 
 
 class Record(object):
     """The manifest's JSON, changed in place and saved whole.
 
-    Attributes: `root` (bundle folder), `folder` (working folder), `data`, `finish`, `steps`.
+    What is built is put on the user's list of what was made here (`checks.trust`), and so is the manifest after a
+    change where it was on it before.
+
+    Attributes: `root` (bundle folder), `folder` (working folder), `data`, `finish`, `steps`, `why_not_kept` ("" or why
+    there is no such list).
     """
 
     def __init__(self, root):
         self.root = root
         self.path = os.path.join(root, MANIFEST_NAME)
-        self.folder = os.path.join(root, FOLDER)
+        self.folder = inside(root, FOLDER, "finish")
+        self._cache_folder, self.why_not_kept = usable_cache_folder(default_cache_folder(), root)
+        self._made = set()  # SHA-256, by this process
         self.reload()
 
     def reload(self):
-        """Reads the manifest anew: after waiting for the lock it may be another's."""
-        with io.open(self.path, encoding="utf-8") as stream:
-            self.data = json.load(stream)
+        """Reads the manifest anew: after waiting for the lock it may be another's. Raises BundleProblem."""
+        manifest = read_manifest(self.root)
+        check_steps(manifest)
+        self.data = manifest.data
+        self._was_made_here = is_remembered(self._cache_folder, manifest.sha256)
         self.finish = self.data.get("finish") or {}
         self.steps = self.finish.get("steps") or []
 
@@ -52,10 +63,41 @@ class Record(object):
         raise BundleProblem(message, "build the bundle again with `ldmc build`")
 
     def working_path(self, name):
-        """A path in the working folder, which is made."""
+        """A path in the working folder, which is made. Raises BundleProblem for a link, which may lead anywhere."""
         if not os.path.isdir(self.folder):
             os.mkdir(self.folder)
-        return os.path.join(self.folder, name)
+        return _no_link(inside(self.root, "%s/%s" % (FOLDER, name), "finish"))
+
+    def writable_path(self, relative, role):
+        """A path of the bundle for a file of `role` to be made. Raises BundleProblem for a link, and for what is there
+        and is listed as anything else."""
+        for entry in self.data["files"]:
+            if entry["path"] == relative and entry.get("role") != role:
+                raise BundleProblem("%s is listed as %s: no %s can take its place" % (
+                    relative, entry.get("role"), role), REBUILD)
+        return _no_link(inside(self.root, relative, self.path))
+
+    def was_made_here(self, sha256):
+        """Whether this process or an earlier one of this user made the file with that SHA-256."""
+        return sha256 in self._made or is_remembered(self._cache_folder, sha256)
+
+    def timing_cache(self):
+        """The path of TensorRT's timing cache; one that somebody else has put there is removed, as TensorRT would
+        deserialise it."""
+        path = self.working_path(TIMING_CACHE)
+        if os.path.isfile(path) and not self.was_made_here(sha256_of_file(path)):
+            os.remove(path)
+        return path
+
+    def keep_timing_cache(self):
+        """Has the timing cache, as it is now, used by later builds."""
+        path = self.working_path(TIMING_CACHE)
+        if os.path.isfile(path):
+            self._remember(sha256_of_file(path))
+
+    def only_made_here(self):
+        """Whether every engine that is listed was made here."""
+        return all(self.was_made_here(entry["sha256"]) for entry in self.data["files"] if entry.get("role") == "engine")
 
     def begin_attempt(self, step, rung):
         """Notes that `rung` is being tried, so that a machine that dies under it does not try it forever."""
@@ -69,9 +111,10 @@ class Record(object):
     def add_engine(self, step, built, details):
         """Moves the engine `built` into its place and marks `step` done."""
         relative = self.part(step)["file"]
-        target = os.path.join(self.root, *relative.split("/"))
+        target = self.writable_path(relative, "engine")
         flush(built)
         entry = {"path": relative, "bytes": os.path.getsize(built), "sha256": sha256_of_file(built), "role": "engine"}
+        self._remember(entry["sha256"])
         os.replace(built, target)
         self.list_file(entry)
         step["engine"] = details
@@ -125,28 +168,49 @@ class Record(object):
 
     def save(self):
         """Writes the manifest: whole, or not at all."""
-        write_whole(self.path, json.dumps(self.data, indent=1, sort_keys=True) + "\n")
+        text = json.dumps(self.data, indent=1, sort_keys=True) + "\n"
+        if self._was_made_here:
+            self._remember(sha256_of_text(text))
+        write_whole(self.path, text)
         flush(self.root)
+
+    def _remember(self, sha256):
+        self._made.add(sha256)
+        if self._cache_folder is not None:
+            remember(self._cache_folder, sha256)
+
+
+def _no_link(path):
+    if os.path.islink(path):
+        raise BundleProblem("%s is a symbolic link, and finish writes there" % path, OUTSIDE)
+    return path
 
 
 def check_steps(manifest):
     """Raises BundleProblem where a step lacks what it needs, or names a file outside the bundle or not in it."""
-    for index, step in enumerate(manifest.finish["steps"]):
+    for index, step in enumerate(manifest.finish.get("steps") or []):
         place = "%s: finish.steps[%d]" % (manifest.path, index)
         missing = [key for key in ("component", "part", "status", "ladder") if key not in step]
         if missing or step["component"] not in manifest.components:
             raise BundleProblem("%s lacks %s" % (place, ", ".join(missing) or "a component of the bundle"), REBUILD)
+        if any(attempt["rung"] >= len(step["ladder"]) for attempt in step.get("attempts") or []):
+            raise BundleProblem("%s has an attempt on a rung that its ladder lacks" % place, REBUILD)
         if step["status"] == "done":
             continue
         sources = [part.source for part in manifest.components[step["component"]].parts if part.name == step["part"]]
         sources = sources or [""]  # no such part
         finer = [part for rung in step["ladder"] for part in rung.get("finer", [])]
         for source in sources + [part.get("source") for part in finer]:
-            if not source or not os.path.isfile(manifest.file_path(source)):
+            if not source or not os.path.isfile(manifest.listed_path(source)):
                 raise BundleProblem("%s: part %s has no graph %sto build an engine from" % (
                     place, step["part"], source and source + " "), "copy the bundle again whole")
         for part in finer:
             manifest.file_path(part["file"])
+    for name, relative in (manifest.finish.get("reference") or {}).items():
+        if name not in manifest.components:
+            message = "%s: finish.reference names %s, which the bundle lacks" % (manifest.path, name)
+            raise BundleProblem(message, REBUILD)
+        manifest.listed_path(relative)
 
 
 def _step_of(step, part, count):

@@ -19,6 +19,7 @@ from tests.runtime.device_bundle import make_pending_bundle, read_manifest, writ
 RUN = """
 import json, sys, numpy as np, runtime
 from runtime import backends
+from runtime.checks.opening import Vouched
 from runtime.manifest import read_manifest
 from runtime.errors import BundleProblem
 
@@ -27,7 +28,8 @@ entry = manifest.components[sys.argv[1]]
 latents = np.random.RandomState(1).standard_normal((4,) + entry.inputs[0].shape).astype("float16")
 feeds = [[latent, np.array([7], "int64")][:len(entry.inputs)] for latent in latents]
 try:
-    engine = backends.open_component(manifest, entry, backends.OpenOptions(), [])
+    options = backends.OpenOptions(vouched=Vouched(manifest, trust=True))
+    engine = backends.open_component(manifest, entry, options, [])
 except BundleProblem as problem:
     print(json.dumps({"message": problem.message, "fix": problem.fix}))
     raise SystemExit

@@ -5,8 +5,11 @@ Source of the flags: https://docs.pytorch.org/TensorRT/tutorials/torchtrtc.html
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from ldmc.runtime.digest import sha256_of_file
 from tests.runtime.device_bundle import make_pending_bundle, read_manifest, steps_of, write_manifest
 
 TORCHTRTC = '''
@@ -61,21 +64,32 @@ def test_the_engine_is_embedded(nano, embedding):
     assert entry["role"] == "torchscript" and entry["bytes"] == 32
 
 
-def test_it_is_embedded_by_the_recorded_command(nano, embedding):
+@pytest.mark.parametrize("recorded", [
+    ["touch", "VICTIM"], ["torchtrtc", "../../x", "VICTIM", "--embed-engine", "--device-type=gpu"],
+    ["/bin/sh", "-c", "touch VICTIM"], ["sh"], [],
+])
+def test_a_command_from_the_manifest_is_not_run(nano, embedding, tmp_path, recorded):
+    """As bundles of earlier versions had one, and as anybody can write one."""
     add_tools(nano)
+    victim = tmp_path / "victim"
     manifest = read_manifest(embedding)
-    manifest["finish"]["steps"][2]["embed_argv"] = [
-        "torchtrtc", "decoder/model.engine", "decoder/other.ts", "--embed-engine", "--device-type=gpu", "--shiny"]
-    write_manifest(embedding, manifest)
-    done = nano.finish(embedding, "--only", "decoder")
-    assert done.returncode == 1
-    assert "failed (exit code 1): Flag could not be matched: --shiny" in done.stderr
-    assert steps_of(embedding)["decoder"]["status"] == "done"  # the engine itself is built
-    manifest = read_manifest(embedding)
-    manifest["finish"]["steps"][2]["embed_argv"].pop()
+    manifest["finish"]["steps"][2]["embed_argv"] = [word.replace("VICTIM", str(victim)) for word in recorded]
     write_manifest(embedding, manifest)
     assert nano.finish(embedding, "--only", "decoder").returncode == 0
-    assert (embedding / "decoder" / "other.ts").exists()
+    assert not victim.exists() and (embedding / "decoder" / "model.ts").exists()
+
+
+def test_a_tool_of_the_bundle_is_not_run(nano, embedding, tmp_path):
+    """With the working folder on PATH."""
+    tool = embedding / "torchtrtc"
+    tool.write_text("#!/bin/sh\ntouch %s\n" % (tmp_path / "victim"))
+    tool.chmod(0o755)
+    manifest = read_manifest(embedding)
+    write_manifest(embedding, dict(manifest, files=manifest["files"] + [
+        {"path": "torchtrtc", "bytes": tool.stat().st_size, "sha256": sha256_of_file(str(tool)), "role": "graph"}]))
+    done = nano.finish(embedding, "--only", "decoder", PATH="." + os.pathsep + nano.environment["PATH"])
+    assert done.returncode == 1 and "there is no torchtrtc on PATH" in done.stderr
+    assert not (tmp_path / "victim").exists()
 
 
 def test_without_the_tool(nano, embedding):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ldmc.runtime.finish.command import main
-from ldmc.runtime.manifest import check_files
+from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.manifest import read_manifest as read_checked
 from tests.runtime.device import json_of
 from tests.runtime.device_bundle import draw_eagerly, read_manifest, steps_of
@@ -52,7 +52,7 @@ def test_a_pending_bundle_finishes_and_draws_what_eager_draws(any_nano, bundle, 
 
 def test_the_manifest_says_what_was_built(finished):
     manifest = read_checked(finished)
-    check_files(manifest.root, manifest, hashes=True)
+    Vouched(manifest).check_whole()
     assert [entry["path"] for entry in manifest.files if entry["role"] == "engine"] == [
         "decoder/model.engine", "unet/0.engine", "unet/1.engine"]
     for step in steps_of(finished).values():
