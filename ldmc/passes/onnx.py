@@ -83,7 +83,7 @@ class Onnx(Pass):
         ):
             value.name = spec.name
         model.ir_version = _oldest_ir_version(self.opset)
-        _without_sequences(model, component.name)
+        without_sequences(model, component.name)
         return component.evolve(form=Form.ONNX, payload=model)
 
 
@@ -129,7 +129,7 @@ def _export(component: Component, opset: int) -> ir.Model:
     return model
 
 
-def _without_sequences(model: ir.Model, component: str) -> None:
+def without_sequences(model: ir.Model, component: str) -> None:
     """Write sequences of tensors as plain operators.
 
     Raises:
