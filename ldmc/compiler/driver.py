@@ -6,7 +6,6 @@ check everything that can be checked  ->  open the model  ->  lower each compone
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ from ldmc.artifacts.bundle import BundleWriter, check_output
 from ldmc.compiler.budget.plan import Plan
 from ldmc.compiler.collection import less_garbage_collection
 from ldmc.compiler.fit import Insertion
-from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, Opened, open_model, read_program
+from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, open_model, read_program, require_drawable
 from ldmc.compiler.job import Job, Written
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import pipelines_of
 from ldmc.compiler.stage import StageRecord
-from ldmc.errors import ModelError, UsageError
+from ldmc.errors import UsageError
 from ldmc.passes.base import Pass
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
@@ -124,7 +123,7 @@ def build(
         _check_explicit_output(request, target)
         with progress.stage("open model", None), measured() as opening:
             opened = open_model(request.model, progress.warn)
-            _check_drawable(opened)
+            require_drawable(opened)
             output = request.output or Path(f"{opened.name}.{target.name}.ldmc")
             check_output(output, force=request.force)
             program = read_program(opened, request.model)
@@ -175,23 +174,6 @@ def _check_machine(pipelines: dict[str, list[Pass]], target: Target) -> None:
         for step in steps:
             if lacking := step.lacks(target):
                 raise UsageError(f"pass {step.name!r} cannot run here: {lacking}")
-
-
-def _check_drawable(opened: Opened) -> None:
-    """Refuse a model that the loader in its bundle could not draw with.
-
-    Raises:
-        ModelError: its UNet takes more than a latent and a timestep.
-    """
-    from ldmc.compiler.networks import is_text_conditioned
-
-    if is_text_conditioned(opened.checkpoint.unet):
-        index = json.loads((opened.checkpoint.folder / "model_index.json").read_text(encoding="utf-8"))
-        raise ModelError(
-            f"{opened.name} is of {index.get('_class_name')}, whose UNet takes a text context: a bundle's loader cannot "
-            "draw with it yet",
-            fix="build an unconditional model; `ldmc plan` plans this one's memory for a target",
-        )
 
 
 def _check_explicit_output(request: BuildRequest, target: Target) -> None:

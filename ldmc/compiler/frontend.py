@@ -10,6 +10,7 @@ in this order. Nothing here reads a weight: components carry a source that can.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -80,6 +81,23 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     if opened.weights is None and request.random_seed is None:
         raise ModelError(f"model {named!r} has no weights", fix=_THREE_WAYS)
     return opened
+
+
+def require_drawable(opened: Opened) -> None:
+    """Refuse a model with which nothing here draws: neither a bundle's loader nor PyTorch's level of a bench.
+
+    Raises:
+        ModelError: its UNet takes more than a latent and a timestep.
+    """
+    from ldmc.compiler.networks import is_text_conditioned
+
+    if not is_text_conditioned(opened.checkpoint.unet):
+        return
+    index = json.loads((opened.checkpoint.folder / "model_index.json").read_text(encoding="utf-8"))
+    raise ModelError(
+        f"{opened.name} is of {index.get('_class_name')}, whose UNet takes a text context: nothing draws with it yet",
+        fix="give an unconditional model; `ldmc plan` tells of this one what memory it takes on a target",
+    )
 
 
 def read_program(opened: Opened, request: ModelRequest) -> Program:

@@ -141,8 +141,8 @@ def without_sequences(model: ir.Model, component: str) -> None:
     if left := sequences.remaining(model):
         counted = ", ".join(f"{op} {n}" for op, n in sorted(Counter(node.op_type for node in left).items()))
         raise PassError(
-            f"{component}: node {left[0].name} ({left[0].op_type}) works on a sequence of tensors, which targets do not "
-            f"read, and its sizes or places are not constants; in all: {counted}",
+            f"{component}: node {left[0].name} ({left[0].op_type}) works on a sequence of tensors, which targets do "
+            f"not read, and its sizes or places are not constants; in all: {counted}",
             fix="write that module without lists of tensors whose length or sides are computed",
         )
 

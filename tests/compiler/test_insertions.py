@@ -123,7 +123,7 @@ def test_every_accepted_order_lowers_or_is_refused_by_the_names_of_its_passes(fi
             continue
         done = format_pipeline(fitting.lowering.done)
         assert format_pipeline(checked_pipeline(f"onnx,{done}", board)) == f"onnx,{done}", spec
-        assert set(format_pipeline(checked_pipeline(f"onnx,{spec}", board)).split(",")[1:]) <= set(done.split(",")), spec
+        assert set(fitting.lowering.done) >= set(checked_pipeline(f"onnx,{spec}", board)[1:]), spec
         assert ("partition" in done) == ("partition" in spec or "trt" in spec), (spec, done)
         if "trt" in spec or "check" in spec:
             _hold_to_parser(fitting.lowering.component, board)
@@ -208,7 +208,7 @@ def test_the_check_of_insertions_agrees_with_one_by_hand_for_every_pipeline_and_
         ("check,fold{max_growth=2.0},trt", "fold{max_growth=2.0},groupnorm{form=primitive},opset,check,"
          "partition{parts=2},trt"),
         ("check,partition{parts=3},check,trt", ""),
-        ("fold", "fold"),
+        ("fold", "fold,groupnorm{form=primitive},opset"),
     ],
 )  # fmt: skip
 def test_a_repair_asked_for_later_comes_forward_and_a_cut_goes_behind_what_takes_the_whole_graph(
@@ -228,7 +228,7 @@ def test_a_repair_asked_for_later_comes_forward_and_a_cut_goes_behind_what_takes
 
 
 def test_an_option_that_keeps_a_repair_out_is_named(fit: Fit) -> None:
-    with pytest.raises(PassError, match=r"and groupnorm\{form=instance\} was asked for where it needs groupnorm") as caught:
+    with pytest.raises(PassError, match=r"groupnorm\{form=instance\} was asked for where it needs") as caught:
         fit("fold,groupnorm{form=instance},trt")
     assert caught.value.fix == "add groupnorm{form=primitive} where the graph is whole"
 
@@ -249,6 +249,7 @@ def test_a_recorded_pipeline_is_held_to_its_forms(text: str, words: str) -> None
 
 
 def test_a_recorded_pipeline_without_a_graph_has_none_to_look_into() -> None:
-    assert format_pipeline(to_one_graph(recorded_pipeline("fp16,onnx,fold,partition{parts=2},trt", None))) == "fp16,onnx,fold"
+    cut = recorded_pipeline("fp16,onnx,fold,partition{parts=2},trt", None)
+    assert format_pipeline(to_one_graph(cut)) == "fp16,onnx,fold"
     with pytest.raises(BundleError, match="fp16,torchscript gives no ONNX graph"):
         to_one_graph(recorded_pipeline("fp16,torchscript", None))
