@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +64,8 @@ def test_a_unet_of_text_and_sizes_computes_what_diffusers_does() -> None:
 
     specs = list(inputs_of(SDXL))
     component = component_of(build, specs, [TensorSpec("output_0", "float32", (1, 4, 8, 8))])
-    component.payload.module = UnetComponent(component.payload.module.net)
+    network = replace(component.payload, module=UnetComponent(component.payload.module.net))
+    component = component.evolve(payload=network)
     latent, context, pooled = noise(1, 4, 8, 8), noise(1, 77, 12, seed=1), noise(1, 10, seed=2)
     sizes = np.array([[1024, 768, 0, 64, 1024, 1024]], "float32")
     torch.manual_seed(0)
