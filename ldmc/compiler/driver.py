@@ -17,7 +17,14 @@ from ldmc.compiler import places
 from ldmc.compiler.budget.plan import Plan
 from ldmc.compiler.collection import less_garbage_collection
 from ldmc.compiler.fit import Insertion
-from ldmc.compiler.frontend import DEFAULT_MODEL, ModelRequest, Opened, open_model, read_program
+from ldmc.compiler.frontend import (
+    DEFAULT_MODEL,
+    ModelRequest,
+    Opened,
+    open_model,
+    read_program,
+    require_drawable,
+)
 from ldmc.compiler.job import Job, Written
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import pipelines_of
@@ -136,6 +143,7 @@ def build(
         _check_explicit_output(request, target)
         with progress.stage("open model", None), measured() as opening:
             opened = open_model(request.model, progress.warn)
+            require_drawable(opened)
             output = request.output or Path(f"{opened.name}.{target.name}.ldmc")
             check_output(output, force=request.force)
             program = read_program(opened, request.model)

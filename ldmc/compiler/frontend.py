@@ -81,6 +81,22 @@ def open_model(request: ModelRequest, warn: Callable[[str], None]) -> Opened:
     return opened
 
 
+def require_drawable(opened: Opened) -> None:
+    """Refuse a model with which nothing here draws: neither a bundle's loader nor PyTorch's level of a bench.
+
+    Raises:
+        ModelError: its UNet takes more than a latent and a timestep.
+    """
+    from ldmc.compiler.networks import is_text_conditioned
+
+    if not is_text_conditioned(opened.checkpoint.unet):
+        return
+    raise ModelError(
+        f"{opened.name} is of {opened.checkpoint.pipeline}, whose UNet takes a text context: nothing draws with it yet",
+        fix="give an unconditional model; `ldmc plan` tells of this one what memory it takes on a target",
+    )
+
+
 def read_program(opened: Opened, request: ModelRequest, *, hashes: bool = True) -> Program:
     """Build the networks without weights, check the weight files against them, and describe the source.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ldmc.compiler.spec import parse_pipeline
-from ldmc.errors import SpecError
+from ldmc.errors import BundleError, SpecError
 from ldmc.ir import COMPONENTS, Form
 from ldmc.passes import TABLE, pass_class
 from ldmc.passes.base import Pass
@@ -110,9 +110,30 @@ def pipelines_of(passes: str | None, target: Target) -> dict[str, list[Pass]]:
     return found
 
 
+def recorded_pipeline(text: str, target: Target | None) -> list[Pass]:
+    """The passes that a bundle's manifest records for a component, form-checked as if they were asked for.
+
+    Raises:
+        BundleError: no build records such passes.
+    """
+    try:
+        return checked_pipeline(text, target)
+    except SpecError as error:
+        raise BundleError(
+            f"the manifest records the pipeline {text!r}: {error.message.splitlines()[0]}", fix="build the bundle again"
+        ) from error
+
+
 def to_one_graph(steps: list[Pass]) -> list[Pass]:
-    """The passes up to the last that gives one ONNX graph: what cuts it or builds an engine of it changes no value."""
+    """The passes up to the last that gives one ONNX graph: what cuts it or builds an engine of it changes no value.
+
+    Raises:
+        BundleError: none gives one.
+    """
     forms = list(itertools.accumulate(steps, lambda form, step: step.gives(form), initial=Form.TORCH))[1:]
+    if Form.ONNX not in forms:
+        names = ",".join(step.name for step in steps)
+        raise BundleError(f"the pipeline {names} gives no ONNX graph to look into", fix="build the bundle again")
     return steps[: len(forms) - forms[::-1].index(Form.ONNX)]
 
 

@@ -22,9 +22,8 @@ from ldmc.compiler.frontend import Opened
 from ldmc.compiler.manifest import NEEDED_SNR_DB
 from ldmc.compiler.original import open_original
 from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
-from ldmc.compiler.pipeline import to_one_graph
+from ldmc.compiler.pipeline import recorded_pipeline, to_one_graph
 from ldmc.compiler.runnable import check_bundle, open_here
-from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
 from ldmc.runtime.leftovers import temporary_folder
@@ -254,7 +253,10 @@ def _cure(
     target = load_target(target_name if target_name in target_names() else "cpu")  # a board's file may be gone
     component = next(c for c in program.components if c.name == name)
     assert isinstance(component.payload, Network)
-    steps = to_one_graph([placed.pass_ for placed in parse_pipeline(text)])
+    steps = to_one_graph(recorded_pipeline(text, None))
+    fp16 = next((step for step in steps if isinstance(step, Fp16)), None)
+    if fp16 is None:
+        return None
 
     def retry(keep: tuple[str, ...]) -> Overflow | None:
         changed = [replace(step, keep=keep) if isinstance(step, Fp16) else step for step in steps]
@@ -266,5 +268,4 @@ def _cure(
             ir.save(lowering.component.payload, file, external_data="model.onnx.data")
             return find_overflow(name, file, inputs)
 
-    fp16 = next(step for step in steps if isinstance(step, Fp16))
     return cure(found, fp16.kept(component, target), retry)

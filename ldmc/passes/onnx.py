@@ -83,7 +83,7 @@ class Onnx(Pass):
         ):
             value.name = spec.name
         model.ir_version = _oldest_ir_version(self.opset)
-        _without_sequences(model, component.name)
+        without_sequences(model, component.name)
         return component.evolve(form=Form.ONNX, payload=model)
 
 
@@ -129,7 +129,7 @@ def _export(component: Component, opset: int) -> ir.Model:
     return model
 
 
-def _without_sequences(model: ir.Model, component: str) -> None:
+def without_sequences(model: ir.Model, component: str) -> None:
     """Write sequences of tensors as plain operators.
 
     Raises:
@@ -141,8 +141,8 @@ def _without_sequences(model: ir.Model, component: str) -> None:
     if left := sequences.remaining(model):
         counted = ", ".join(f"{op} {n}" for op, n in sorted(Counter(node.op_type for node in left).items()))
         raise PassError(
-            f"{component}: node {left[0].name} ({left[0].op_type}) works on a sequence of tensors, which targets do not "
-            f"read, and its sizes or places are not constants; in all: {counted}",
+            f"{component}: node {left[0].name} ({left[0].op_type}) works on a sequence of tensors, which targets do "
+            f"not read, and its sizes or places are not constants; in all: {counted}",
             fix="write that module without lists of tensors whose length or sides are computed",
         )
 

@@ -27,7 +27,7 @@ from ldmc.compiler.fidelity.progress import Progress
 from ldmc.compiler.fidelity.results import StageResult
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.manifest import NEEDED_SNR_DB
-from ldmc.compiler.spec import parse_pipeline
+from ldmc.compiler.pipeline import recorded_pipeline
 from ldmc.ir import Component, Form
 from ldmc.runtime import BundleProblem
 from ldmc.runtime.manifest import Manifest
@@ -50,11 +50,11 @@ def compare_stages(
     component: in TORCH form. manifest: of the bundle, with the expanded pipeline. scratch: for graphs and weights of
     one stage at a time. trust: see `ldmc.runtime.load`.
     """
+    steps = recorded_pipeline(manifest.data["pipeline"][component.name], target)
     rows = _Rows(component, calls, scratch, trust)
     lowering = Lowering(component, target, scratch)
     with progress.stage(f"{component.name}: {FRONTEND}", None):
         rows.add_form(FRONTEND, "", component)
-    steps = [placed.pass_ for placed in parse_pipeline(manifest.data["pipeline"][component.name])]
     for number, step in enumerate(steps, 1):
         stage = f"{number:02d}-{step.name}"
         with progress.stage(f"{component.name}: {stage}", None):
