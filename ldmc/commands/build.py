@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ldmc.commands.common import beside, console, emit, json_option, prepare_hub, require, write_report_beside
 from ldmc.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -95,11 +98,13 @@ def build(
     if reports:
         answer["verify"] = reports[-1].to_json()
     print_build(result, terminal)
-    answer["report"] = None
-    if not no_report:
-        checks = [report.to_json() for report in reports]
-        file = beside(result.bundle, "report.html")
-        answer["report"] = write_report_beside([result.bundle, answer, *checks], file, terminal)
+    answer["report"] = None if no_report else _report(result.bundle, answer, reports, terminal)
     if not result.weights["asked"]:
         print_random_weights(terminal)
     emit(answer, as_json)
+
+
+def _report(bundle: Path, answer: dict[str, Any], reports: list[Any], terminal: Console) -> str | None:
+    """Write the report page beside the bundle; where it is."""
+    checks = [report.to_json() for report in reports]
+    return write_report_beside([bundle, answer, *checks], beside(bundle, "report.html"), terminal)
