@@ -574,10 +574,10 @@ def test_random_weights_that_nobody_asked_for_have_the_last_word(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["bench", "/home/me/my x.ldmc", "--model=/home/me/y", "--steps", "5"], "ldmc bench 'my x.ldmc' --model=y --steps 5"),
+        (["bench", "/home/me/my x.ldmc", "--model=/home/me/y", "-v"], "ldmc bench 'my x.ldmc' --model=y -v"),
         (["bench", "./x.ldmc", "-o", "/tmp/r.json", "/"], "ldmc bench ./x.ldmc -o r.json /"),
     ],
-)  # fmt: skip
+)
 def test_a_result_has_the_command_without_where_things_lie(words: list[str], said: str) -> None:
     import click
 
