@@ -549,3 +549,43 @@ def test_help_answers_at_once() -> None:
         subprocess.run([sys.executable, "-m", "ldmc", "--help"], check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
     assert np.min(seconds) < 0.3
+
+
+def test_random_weights_that_nobody_asked_for_have_the_last_word(
+    tiny_model: Path, tmp_path: Path, ldmc: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The warning is far above by then. --json has a key for it."""
+    from ldmc.compiler import frontend
+    from ldmc.compiler.checkpoint import read_checkpoint
+    from ldmc.errors import ModelError
+
+    def open_preset(name: str, *, with_weights: bool) -> frontend.Opened:
+        if with_weights:
+            raise ModelError("the hub cannot be reached")
+        return frontend.Opened(name, "preset", read_checkpoint(tiny_model), None)
+
+    monkeypatch.setattr(frontend, "_open_preset", open_preset)
+    asked = ("build", "--target", "cpu", "--passes", "onnx", "-o", tmp_path / "x.ldmc", "--json")
+    done = ldmc(*asked)
+    assert done.code == 0, done.err
+    assert done.json["weights"] == {"kind": "placeholder", "seed": 0, "asked": False}
+    assert done.err.splitlines()[-1].startswith("RANDOM WEIGHTS: ")
+    done = ldmc(*asked, "--model", "ldm-celebahq-256", "--force")
+    assert done.code == 1
+    assert "the hub cannot be reached" in done.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "/home/me/my x.ldmc", "--model=/home/me/y", "-v"], "ldmc bench 'my x.ldmc' --model=y -v"),
+        (["bench", "./x.ldmc", "-o", "/tmp/r.json", "/"], "ldmc bench ./x.ldmc -o r.json /"),
+    ],
+)
+def test_a_result_has_the_command_without_where_things_lie(words: list[str], said: str) -> None:
+    import click
+
+    from ldmc.commands.common import typed
+
+    with click.Context(click.Command("bench"), obj=words):
+        assert typed() == said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from ldmc.commands.common import (
     write_report_beside,
 )
 from ldmc.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @click.command()
@@ -105,11 +108,13 @@ def build(
         answer["verify"] = reports[-1].to_json()
     print_build(result, terminal)
     print_identity(result.manifest_sha256, terminal)
-    answer["report"] = None
-    if not no_report:
-        checks = [report.to_json() for report in reports]
-        file = beside(result.bundle, "report.html")
-        answer["report"] = write_report_beside([result.bundle, answer, *checks], file, terminal)
+    answer["report"] = None if no_report else _report(result.bundle, answer, reports, terminal)
     if not result.weights["asked"]:
         print_random_weights(terminal)
     emit(answer, as_json)
+
+
+def _report(bundle: Path, answer: dict[str, Any], reports: list[Any], terminal: Console) -> str | None:
+    """Write the report page beside the bundle; where it is."""
+    checks = [report.to_json() for report in reports]
+    return write_report_beside([bundle, answer, *checks], beside(bundle, "report.html"), terminal)

@@ -63,8 +63,14 @@ def require(report: VerifyReport | FidelityReport, found: dict[str, Any]) -> Non
 
 
 def typed() -> str:
-    """The command as it was typed."""
-    return shlex.join(["ldmc", *click.get_current_context().obj])
+    """The command as it was typed, for results, which are published: of an absolute path the name alone."""
+    return shlex.join(["ldmc", *map(_unplaced, click.get_current_context().obj)])
+
+
+def _unplaced(word: str) -> str:
+    """`/home/me/x.ldmc` -> `x.ldmc`, `--model=/home/me/x` -> `--model=x`."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    return f"{option}{equals}{Path(value).name or value}" if os.path.isabs(value) else word
 
 
 def write_text(path: Path, text: str) -> None:

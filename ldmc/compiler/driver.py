@@ -83,8 +83,8 @@ class BuildResult:
     """What was built.
 
     peak_rss_bytes: the largest over all stages; None where unknown.
-    weights: `kind` (checkpoint, placeholder), `seed`, and `asked`: whether those are the weights that were asked for, and
-        not random ones in the place of the default model's, which could not be had.
+    weights: `kind` (checkpoint, placeholder), `seed`, and `asked`: whether those are the weights that were asked for,
+        and not random ones in the place of the default model's, which could not be had.
     """
 
     bundle: Path

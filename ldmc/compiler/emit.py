@@ -18,6 +18,7 @@ from typing import Any
 from ldmc.artifacts.bundle import BundleWriter
 from ldmc.compiler.graph import summarise
 from ldmc.ir import Chain, Component, Engines, Form, Stats
+from ldmc.passes import torchscript
 from ldmc.targets.builder_memory import build_peak_bytes
 from ldmc.targets.target import Target
 
@@ -137,7 +138,7 @@ def _write_graphs(component: Component, bundle: BundleWriter, advance: Advance) 
 def _write_script(component: Component, bundle: BundleWriter, advance: Advance) -> dict[str, Any]:
     relative = f"{component.name}/model.ts"
     size = weight_bytes(component)
-    bundle.add_file(relative, "graph", lambda path: component.payload.module.save(str(path)), size)
+    bundle.add_file(relative, "graph", partial(torchscript.save, component.payload.module), 2 * size)
     advance(size)
     return _part_entry(component, "torchscript", relative)
 

@@ -1,6 +1,6 @@
-"""Where checkpoints were last seen on this machine: kept in the user's cache folder, not in bundles, which are published.
+"""Where checkpoints were last seen on this machine: in the user's cache folder, not in bundles, which are published.
 
-    SHA-256 of a checkpoint's configuration and weights   ->   ~/.cache/ldmc/checkpoints/SHA256.json: {"folder": "/home/..."}
+    SHA-256 of a checkpoint's configuration and weights   ->   ~/.cache/ldmc/checkpoints/SHA256.json: {"folder": ...}
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def _check_index(
         file = entries[key][0].path.name if key in entries else None
         if wanted.get(key) != file:
             raise ModelError(
-                f"{chosen}: {key} is in {wanted.get(key) or 'no shard'} by the index, in {file or 'none'} by the shards",
+                f"{chosen}: {key} is in {wanted.get(key) or 'none'} by the index, in {file or 'none'} by the shards",
                 fix="index and shards are of different models or downloads; download them together",
             )
 

@@ -19,17 +19,21 @@ import contextlib
 import gc
 import importlib.util
 import logging
+import os
 import platform
 import shutil
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ldmc.ir import Component, Form, Network, Package
 from ldmc.passes.base import Context, Pass
+from ldmc.passes.torch_archive import rewrite
 from ldmc.targets import nvidia
 from ldmc.targets.target import Target
 
@@ -78,6 +82,8 @@ class Aoti(Pass):
         with _quiet():
             ops = self._compile(component, device, file)
         gc.collect()  # the weights, which the exported program held in a ring
+        if device == "cpu":  # a GPU's package finds its kernels by names in the library
+            rewrite(file, partial(_without_paths, roots=(str(file.parent.resolve()), _torch_folder(), sys.prefix)))
         compiled = compiled_for(device)
         context.remark(
             f"runs where PyTorch {compiled['torch']} finds {_kind(compiled)}: it is machine code for that"
@@ -210,6 +216,25 @@ def _parameters_read(exported: Any) -> set[str]:
         if node in needed:
             needed.update(node.all_input_nodes)
     return {names[node.name] for node in needed if node.name in names}
+
+
+def _torch_folder() -> str:
+    """Where PyTorch is installed: its headers' paths get into what is compiled."""
+    import torch
+
+    return str(Path(torch.__file__).parent)
+
+
+def _without_paths(name: str, content: bytes, roots: tuple[str, ...]) -> bytes | None:
+    """An entry of a package without the source it was compiled from, and without paths below `roots`.
+
+    They stand in messages of checks that fail; a path in a library can change, its length cannot.
+    """
+    if name.endswith(".cpp"):
+        return None
+    for root in sorted(map(os.fsencode, roots), key=len, reverse=True):
+        content = content.replace(root + b"/", b"/" * (len(root) + 1))
+    return content
 
 
 def _kind_of(operator: Any) -> str:

@@ -71,8 +71,8 @@ def require_all_read(module: Any, read: Collection[str], component: str) -> None
     unread = [name.removeprefix("net.") for name, tensor in tensors.items() if id(tensor) not in used]
     if unread:
         raise PassError(
-            f"{component}: {len(unread)} of {len(tensors)} weights of the checkpoint are used by nothing that the network "
-            f"computes: {', '.join(unread[:3])}{', ...' if len(unread) > 3 else ''}",
+            f"{component}: {len(unread)} of {len(tensors)} weights of the checkpoint are used by nothing that the "
+            f"network computes: {', '.join(unread[:3])}{', ...' if len(unread) > 3 else ''}",
             fix="they belong to an input or option of config.json that ldmc does not give the network",
         )
 

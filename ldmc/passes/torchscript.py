@@ -14,11 +14,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ldmc.errors import PassError
 from ldmc.ir import Component, Form, Network, Script, TensorSpec
 from ldmc.passes.base import Context, Pass
+from ldmc.passes.torch_archive import rewrite
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +59,15 @@ class TorchScript(Pass):
         if component.inputs[0].dtype == "float16" and context.target.gpu is None:
             context.remark("PyTorch has no fast float16 on most CPUs: expect minutes a call without a GPU")
         return component.evolve(form=Form.TORCHSCRIPT, payload=Script(script, network))
+
+
+def save(script: Any, file: Path) -> None:
+    """Write a script without the source line of each operator: they are paths of the machine that traced it.
+
+    Needs twice the file's size on its disk meanwhile.
+    """
+    script.save(str(file))
+    rewrite(file, lambda name, content: None if name.endswith(".debug_pkl") else content)
 
 
 def _traced(network: Network, component: Component) -> tuple[Any, float]:

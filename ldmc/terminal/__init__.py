@@ -133,7 +133,7 @@ def print_build(result: BuildResult, console: Console) -> None:
 def print_random_weights(console: Console) -> None:
     """The very last line of a build whose weights nobody asked for: the warning is far above it."""
     console.print(
-        "RANDOM WEIGHTS: the default model's could not be had, and pictures of this bundle are noise; --model names one",
+        "RANDOM WEIGHTS: the default model's could not be had, and pictures of this bundle are noise",
         highlight=False,
         style="bold yellow",
         soft_wrap=True,

@@ -128,11 +128,11 @@ def test_same_input_same_bytes(tiny_model: Path, tiny_bundle: Path, tmp_path: Pa
     assert two == {key: value for key, value in one.items() if "/optimized-" not in key}
 
 
-def test_nothing_of_a_build_says_when_or_where_it_was(tiny_bundle: Path, tmp_path: Path) -> None:
-    manifest = json.loads((tiny_bundle / "manifest.json").read_text())
-    model = manifest["source"].pop("model")  # where the user said it was
-    text = json.dumps(manifest) + "".join(p.read_text() for p in (tiny_bundle / "reports").rglob("*.json"))
-    for word in ("seconds", "peak_rss", "hostname", str(Path.home()), str(tiny_bundle.parent), model):
+def test_nothing_of_a_build_says_when_or_where_it_was(tiny_model: Path, tiny_bundle: Path) -> None:
+    text = (tiny_bundle / "manifest.json").read_text()
+    text += "".join(p.read_text() for p in (tiny_bundle / "reports").rglob("*.json"))
+    places = [str(place) for place in (Path.home(), tiny_bundle.parent, tiny_model.parent)]
+    for word in ("seconds", "peak_rss", "hostname", *places):
         assert word not in text
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +90,15 @@ def test_it_says_what_it_runs_on(half: Compiled) -> None:
 
 def test_only_the_package_is_left(half: Compiled) -> None:
     assert half.left == ["model.pt2"]
+
+
+def test_the_package_names_no_file_of_this_machine(half: Compiled) -> None:
+    with zipfile.ZipFile(half.component.payload.file) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    assert any(name.endswith(".so") for name in contents)
+    places = [Path(torch.__file__).parent, half.component.payload.file.parent, Path(sys.prefix)]
+    for name, content in contents.items():
+        assert not any(str(place).encode() in content for place in places), name
 
 
 def test_the_fake_network_is_not_filled(half: Compiled) -> None:

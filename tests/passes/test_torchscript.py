@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from ldmc.errors import PassError
 from ldmc.ir import Component, Form, TensorSpec
 from ldmc.passes.base import Context
 from ldmc.passes.modules import hollow, with_weights
-from ldmc.passes.torchscript import TorchScript
+from ldmc.passes.torchscript import TorchScript, save
 from ldmc.targets.reader import load_target
 from tests.passes.modules import (
     LATENT,
@@ -219,6 +221,25 @@ def test_a_hollow_module_reads_no_weight_and_holds_none() -> None:
     assert all(size <= 4 for size in stored.values())
     declared = {name: (p.shape, p.dtype) for name, p in component.payload.module.named_parameters()}
     assert {name: (p.shape, p.dtype) for name, p in module.named_parameters()} == declared
+
+
+def test_a_saved_script_names_no_file_of_this_machine(script: Component, tmp_path: Path) -> None:
+    """And is the same script, which PyTorch loads by itself."""
+    file = tmp_path / "model.ts"
+    save(script.payload.module, file)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ts"]
+    with zipfile.ZipFile(file) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    assert any(name.endswith(".py") for name in contents)
+    places = [Path(torch.__file__).parent, Path(__file__).parents[1], Path.home()]
+    for name, content in contents.items():
+        assert not any(str(place).encode() in content for place in places), name
+    inputs = torch.from_numpy(noise(1, 3, 8, 8)), torch.tensor([17])
+    plain = io.BytesIO()
+    torch.jit.save(script.payload.module, plain)
+    plain.seek(0)
+    with torch.inference_mode():
+        assert torch.equal(torch.jit.load(str(file))(*inputs), torch.jit.load(plain)(*inputs))
 
 
 def test_inputs_and_outputs_stay(script: Component, half_script: Component) -> None:
