@@ -7,9 +7,26 @@ from typing import Any
 
 from ldmc.errors import BundleError
 from ldmc.runtime import BundleProblem, load
+from ldmc.runtime.backends import check_bundle
 from ldmc.runtime.manifest import Manifest
 
 _GRAPHS_ONLY = "the engines do not run here, so the ONNX graphs that they are built from were compared, on this CPU"
+
+
+def check_here(manifest: Manifest) -> None:
+    """Refuse, before any work, a bundle whose files were checked and of which nothing runs on this machine.
+
+    Raises: as `open_here`.
+    """
+    try:
+        check_bundle(manifest)
+    except BundleProblem as problem:
+        if not _has_engines(manifest):
+            raise
+        try:
+            check_bundle(manifest.of_sources())
+        except BundleProblem:
+            raise _not_comparable(manifest, problem) from problem
 
 
 def open_here(bundle: Path, manifest: Manifest, cache: bool) -> Any:
@@ -22,15 +39,23 @@ def open_here(bundle: Path, manifest: Manifest, cache: bool) -> Any:
     try:
         return load(str(bundle), cache=cache)
     except BundleProblem as problem:
-        if all(component.form != "engine" for component in manifest.components.values()):
+        if not _has_engines(manifest):
             raise
         try:
             pipeline = load(str(bundle), cache=cache, sources=True)
         except BundleProblem:
-            raise BundleError(
-                f"{len(manifest.files)} files have the size and SHA-256 of the manifest, "
-                f"but outputs cannot be compared here: {problem.message}",
-                fix=problem.fix,
-            ) from problem
+            raise _not_comparable(manifest, problem) from problem
         pipeline.remarks.append(_GRAPHS_ONLY)
         return pipeline
+
+
+def _has_engines(manifest: Manifest) -> bool:
+    return any(component.form == "engine" for component in manifest.components.values())
+
+
+def _not_comparable(manifest: Manifest, problem: BundleProblem) -> BundleError:
+    return BundleError(
+        f"{len(manifest.files)} files have the size and SHA-256 of the manifest, "
+        f"but outputs cannot be compared here: {problem.message}",
+        fix=problem.fix,
+    )

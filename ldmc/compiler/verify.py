@@ -24,7 +24,7 @@ from ldmc.compiler.manifest import NEEDED_SNR_DB
 from ldmc.compiler.original import open_original
 from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
 from ldmc.compiler.pipeline import to_one_graph
-from ldmc.compiler.runnable import open_here
+from ldmc.compiler.runnable import check_here, open_here
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
@@ -122,6 +122,7 @@ def verify_bundle(
     manifest = read_whole_manifest(bundle)
     DDIM(manifest.scheduler).check(steps)
     check_files(manifest.root, manifest, hashes=True)
+    check_here(manifest)
     opened, program = open_original(manifest.data["source"], model)
     dtype = manifest.components["unet"].inputs[0].dtype
     latent = _noise(manifest, dtype)

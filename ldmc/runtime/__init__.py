@@ -10,7 +10,15 @@ This package is copied into every bundle as it is: Python 3.6 syntax, standard l
 import time, relative imports only. The engine is imported when a bundle is loaded.
 """
 
+import sys
+
 from .errors import BundleProblem, InputProblem
-from .loader import Pipeline, load
+from .numpy_check import numpy_problem
+
+_problem = numpy_problem()
+if _problem is None:
+    from .loader import Pipeline, load
+elif getattr(sys, "argv", [])[:1] != ["-m"]:  # of `python3 -m runtime`, which says it without a traceback
+    raise ImportError("%s (%s)" % (_problem.message, _problem.fix))
 
 __all__ = ["BundleProblem", "InputProblem", "Pipeline", "load"]

@@ -47,6 +47,7 @@ def load(path, verify=False, threads=None, cache=True, sources=False):
         manifest = manifest.of_sources()
     DDIM(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
     _check_components(manifest)
+    backends.check_bundle(manifest)
     remarks = []
     if manifest.placeholder_weights:
         remarks.append("the weights are random placeholders: every picture is noise")

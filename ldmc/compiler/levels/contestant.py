@@ -13,6 +13,7 @@ from ldmc.compiler.levels.level import Level, gpu_of
 from ldmc.compiler.levels.process import LevelFailed, LevelProcess, LevelStopped
 from ldmc.compiler.levels.worker import Options
 from ldmc.runtime import memory
+from ldmc.runtime.backends import check_bundle
 from ldmc.runtime.ddim import DDIM
 from ldmc.runtime.loader import check_threads
 from ldmc.runtime.manifest import Manifest
@@ -54,8 +55,11 @@ class BenchRequest:
 
         Raises:
             UsageError: there is no such model or device. InputProblem: so many steps or threads cannot be had.
-            ModelError: the model is broken.
+            ModelError: the model is broken. BundleProblem: a bundle cannot run on this machine.
         """
+        for level in self.levels:
+            if level.manifest is not None:
+                check_bundle(level.manifest)
         check_threads(self.threads)
         DDIM(self.manifest.scheduler).check(self.steps)
         gpu_of(self.device)

@@ -5,6 +5,8 @@ import json
 import platform
 import sys
 
+from ..errors import first_line
+
 
 def probe(module):
     """Asks the TensorRT module, CUDA, numpy and ONNX Runtime for what `machine` checks.
@@ -21,7 +23,7 @@ def probe(module):
             found[name] = ask()
         except Exception as problem:  # whatever a library does when it is half installed
             found[name] = ""
-            found["problems"][name] = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            found["problems"][name] = first_line(problem)
     return found
 
 
