@@ -7,6 +7,7 @@ from typing import Any
 
 from ldmc.errors import BundleError
 from ldmc.runtime import BundleProblem, load
+from ldmc.runtime.backends import check_bundle as check_engines
 from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.manifest import Manifest
 
@@ -26,6 +27,22 @@ def check_bundle(manifest: Manifest, trust: bool) -> None:
     vouched.check_whole()
 
 
+def check_here(manifest: Manifest) -> None:
+    """Refuse, before any work, a bundle whose files were checked and of which nothing runs on this machine.
+
+    Raises: as `open_here`.
+    """
+    try:
+        check_engines(manifest)
+    except BundleProblem as problem:
+        if not _has_engines(manifest):
+            raise
+        try:
+            check_engines(manifest.of_sources())
+        except BundleProblem:
+            raise _not_comparable(manifest, problem) from problem
+
+
 def open_here(bundle: Path, manifest: Manifest, cache: bool, trust: bool) -> Any:
     """The bundle's pipeline, whose files were checked; `remarks` says where graphs stand for engines.
 
@@ -36,15 +53,23 @@ def open_here(bundle: Path, manifest: Manifest, cache: bool, trust: bool) -> Any
     try:
         return load(str(bundle), cache=cache, trust=trust)
     except BundleProblem as problem:
-        if all(component.form != "engine" for component in manifest.components.values()):
+        if not _has_engines(manifest):
             raise
         try:
             pipeline = load(str(bundle), cache=cache, sources=True, trust=trust)
         except BundleProblem:
-            raise BundleError(
-                f"{len(manifest.files)} files have the size and SHA-256 of the manifest, "
-                f"but outputs cannot be compared here: {problem.message}",
-                fix=problem.fix,
-            ) from problem
+            raise _not_comparable(manifest, problem) from problem
         pipeline.remarks.append(_GRAPHS_ONLY)
         return pipeline
+
+
+def _has_engines(manifest: Manifest) -> bool:
+    return any(component.form == "engine" for component in manifest.components.values())
+
+
+def _not_comparable(manifest: Manifest, problem: BundleProblem) -> BundleError:
+    return BundleError(
+        f"{len(manifest.files)} files have the size and SHA-256 of the manifest, "
+        f"but outputs cannot be compared here: {problem.message}",
+        fix=problem.fix,
+    )

@@ -23,7 +23,7 @@ from ldmc.compiler.manifest import NEEDED_SNR_DB
 from ldmc.compiler.original import open_original
 from ldmc.compiler.overflow import Overflow, cure, find_overflow, find_overflow_in_parts
 from ldmc.compiler.pipeline import recorded_pipeline, to_one_graph
-from ldmc.compiler.runnable import check_bundle, open_here
+from ldmc.compiler.runnable import check_bundle, check_here, open_here
 from ldmc.ir import Network, Program
 from ldmc.passes.fp16 import Fp16
 from ldmc.runtime.leftovers import temporary_folder
@@ -122,6 +122,7 @@ def verify_bundle(
     manifest = read_whole_manifest(bundle)
     sampler_of(manifest.scheduler).check(steps)
     check_bundle(manifest, trust)
+    check_here(manifest)
     opened, program = open_original(manifest.data["source"], model)
     dtype = manifest.components["unet"].inputs[0].dtype
     latent = _noise(manifest, dtype)

@@ -10,11 +10,19 @@ This package is copied into every bundle as it is: Python 3.6 syntax, standard l
 import time, relative imports only. The engine is imported when a bundle is loaded.
 """
 
+import sys
+
 from .module_search import own_folder_last
 
 own_folder_last()  # before numpy is imported
 
 from .errors import BundleProblem, InputProblem  # noqa: E402
-from .loader import Pipeline, load  # noqa: E402
+from .numpy_check import numpy_problem  # noqa: E402
+
+_problem = numpy_problem()
+if _problem is None:
+    from .loader import Pipeline, load
+elif getattr(sys, "argv", [])[:1] != ["-m"]:  # of `python3 -m runtime`, which says it without a traceback
+    raise ImportError("%s (%s)" % (_problem.message, _problem.fix))
 
 __all__ = ["BundleProblem", "InputProblem", "Pipeline", "load"]

@@ -6,19 +6,26 @@
 """
 
 import argparse
+import json
 import os
 import sys
 
 from . import stopping
 from .errors import BundleProblem
-from .loader import load
-from .png import grid, write_png
-from .speech import complaint, counter, say
+from .numpy_check import numpy_problem
+from .speech import complaint, counter, say, tell
+
+if numpy_problem() is None:
+    from .loader import load
+    from .png import grid, write_png
 
 
 def main(arguments=None):
     """Returns the exit code: 0, 1 failed, 2 wrong use, 5 verification failed, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    problem = numpy_problem()
+    if problem is not None:
+        return _refuse(problem, arguments)
     if arguments[:1] == ["finish"]:
         from .finish.command import main as finish
         return finish(arguments[1:])
@@ -47,6 +54,15 @@ def _work(arguments):
         say("interrupted")
         return stopping.EXIT_CODE
     return 0
+
+
+def _refuse(problem, arguments):
+    """Says that nothing can be done here, in the form that was asked for. Returns the exit code."""
+    say(complaint(problem))
+    if arguments[:1] == ["finish"] and "--json" in arguments:
+        tell(json.dumps({"ok": False, "exit_code": problem.exit_code, "error": problem.message, "fix": problem.fix},
+                        indent=2, sort_keys=True))
+    return problem.exit_code
 
 
 def _help_finish(name, arguments):

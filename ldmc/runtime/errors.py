@@ -26,3 +26,9 @@ class InputProblem(BundleProblem):
 
     def __init__(self, message, fix=""):
         super(InputProblem, self).__init__(message, fix, exit_code=2)
+
+
+def first_line(problem):
+    """The first line of another library's error that says something; its type's name where none does."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return (lines or [type(problem).__name__])[0]

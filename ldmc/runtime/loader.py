@@ -56,6 +56,7 @@ def load(path, verify=False, threads=None, cache=True, sources=False, trust=Fals
         manifest = manifest.of_sources()
     sampler_of(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
     _check_components(manifest)
+    backends.check_bundle(manifest)
     remarks = []
     vouched = Vouched(manifest, trust, cache_folder)
     vouched.check(verify, remarks)

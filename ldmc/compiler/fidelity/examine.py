@@ -16,7 +16,7 @@ from ldmc.compiler.fidelity.graph import JoinedGraph
 from ldmc.compiler.fidelity.progress import Progress
 from ldmc.compiler.fidelity.results import BlockResult, FidelityReport, StageResult
 from ldmc.compiler.original import open_original
-from ldmc.compiler.runnable import check_bundle
+from ldmc.compiler.runnable import check_bundle, check_here
 from ldmc.errors import BundleError, UsageError
 from ldmc.ir import COMPONENTS
 from ldmc.runtime.leftovers import temporary_folder
@@ -55,7 +55,8 @@ def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityRep
     Raises:
         UsageError: it has no such component, no graph to look into, or its target's file is needed.
         InputProblem: the model was not trained for so many steps.
-        BundleError: the manifest cannot be read. BundleProblem: files are altered.
+        BundleError: the manifest cannot be read, or the bundle's engines do not run here. BundleProblem: files are
+            altered, or nothing here runs them.
         ModelError: the checkpoint cannot be read. VerificationError: it is another one.
     """
     manifest = read_whole_manifest(bundle)
@@ -65,6 +66,8 @@ def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityRep
     if asked.by_block:
         _require_graphs(manifest, wanted)
     check_bundle(manifest, asked.trust)
+    if asked.by_stage:
+        check_here(manifest)
     opened, program = open_original(manifest.data["source"], asked.model)
     stages: list[StageResult] = []
     blocks: list[BlockResult] = []

@@ -13,6 +13,7 @@ from ldmc.compiler.levels.level import Level, gpu_of
 from ldmc.compiler.levels.process import LevelFailed, LevelProcess, LevelStopped
 from ldmc.compiler.levels.worker import Options
 from ldmc.runtime import memory
+from ldmc.runtime.backends import check_bundle
 from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.loader import check_threads
 from ldmc.runtime.manifest import Manifest
@@ -58,7 +59,11 @@ class BenchRequest:
         Raises:
             UsageError: there is no such model or device. InputProblem: so many steps or threads cannot be had.
             ModelError: the model is broken. UntrustedBundle: a bundle would run code that nobody vouches for.
+            BundleProblem: a bundle cannot run on this machine.
         """
+        for level in self.levels:
+            if level.manifest is not None:
+                check_bundle(level.manifest)
         check_threads(self.threads)
         for level in self.levels:
             if level.manifest is not None:

@@ -10,6 +10,9 @@ object, between which it hands values on itself. `entry` has what they read and 
 
 It raises BundleProblem where the engine is missing or refuses the file, and appends to `remarks` (list of str)
 what it could not do but can do without.
+
+`check(manifest, parts)` raises BundleProblem for what opening would refuse whatever is in the files: a missing engine,
+a machine of another kind. It reads none, and takes no time but that of importing the engine.
 """
 
 import importlib
@@ -40,6 +43,15 @@ class OpenOptions(object):
         self.verify = verify
         self.keep_buffers = keep_buffers
         self.vouched = vouched
+
+
+def check_bundle(manifest):
+    """Refuses a bundle that cannot run on this machine, before anything of it is opened. Raises BundleProblem."""
+    for name in sorted(manifest.components):
+        entry = manifest.components[name]
+        modules = [_module(manifest, part) for part in entry.parts]
+        for module in sorted(set(modules)):
+            _backend(module).check(manifest, [part for part, own in zip(entry.parts, modules) if own == module])
 
 
 def open_component(manifest, entry, options, remarks):

@@ -11,10 +11,10 @@ import gc
 import platform
 
 from .. import memory
-from ..errors import BundleProblem
+from ..errors import BundleProblem, first_line
 from ..versions import minor
 from .aoti_cuda import CudaPart
-from .pytorch import first_line, import_torch, install_hint, run_on_cpu
+from .pytorch import import_torch, install_hint, run_on_cpu
 
 MODEL_NAME = "model"  # of the only one in a package
 # What each has is in those after it; other machines have no such order.
@@ -45,14 +45,24 @@ class CpuPart(object):
         memory.give_back_freed()
 
 
-def open_part(manifest, part, options, remarks):
+def check(manifest, parts):
     """See `backends`."""
     torch = import_torch(manifest)
-    _check_torch(torch, manifest, part.compiled["torch"])
-    on_gpu = part.compiled["device"] == "cuda"
-    (_check_gpu if on_gpu else _check_cpu)(torch, manifest, part.compiled)
+    for part in parts:
+        _check_torch(torch, manifest, part.compiled["torch"])
+        (_check_gpu if _is_on_gpu(part) else _check_cpu)(torch, manifest, part.compiled)
+
+
+def open_part(manifest, part, options, remarks):
+    """See `backends`."""
+    check(manifest, [part])
+    torch, on_gpu = import_torch(manifest), _is_on_gpu(part)
     model = _load(torch, manifest, part, on_gpu)
     return CudaPart(torch, model, part, remarks) if on_gpu else CpuPart(torch, model, part, options.threads)
+
+
+def _is_on_gpu(part):
+    return part.compiled["device"] == "cuda"
 
 
 def _load(torch, manifest, part, on_gpu):

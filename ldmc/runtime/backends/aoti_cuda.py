@@ -12,8 +12,7 @@ import gc
 
 import numpy as np
 
-from ..errors import BundleProblem
-from .pytorch import first_line
+from ..errors import BundleProblem, first_line
 
 # The first call loads kernels and picks algorithms, which cannot be captured; PyTorch's documents warm up three times.
 WARM_UP_CALLS = 3

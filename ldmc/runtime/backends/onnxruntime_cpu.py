@@ -14,7 +14,7 @@ import posixpath
 import shutil
 
 from .. import memory
-from ..errors import BundleProblem
+from ..errors import BundleProblem, first_line
 from ..onnx_runtime import import_onnxruntime
 from ..versions import release
 from .cpu_identity import cpu_identity
@@ -47,13 +47,18 @@ class OnnxRuntimeComponent(object):
         try:
             return self._session.run(self._output_names, dict(zip(self._input_names, arrays)))
         except Exception as problem:  # the engine's errors share no narrower base
-            raise BundleProblem("ONNX Runtime failed to run component %s: %s" % (self._name, _first_line(problem)))
+            raise BundleProblem("ONNX Runtime failed to run component %s: %s" % (self._name, first_line(problem)))
 
     def close(self):
         """Drops the session and its memory."""
         self._session = None
         gc.collect()
         memory.give_back_freed()
+
+
+def check(manifest, parts):
+    """See `backends`."""
+    _import_engine(manifest)
 
 
 def open_part(manifest, part, options, remarks):
@@ -153,7 +158,7 @@ class _Opener(object):
             return self._engine.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as problem:  # the engine's errors share no narrower base
             wanted = self._manifest.requirement("onnxruntime")
-            message = "ONNX Runtime %s cannot load %s: %s" % (self._engine.__version__, path, _first_line(problem))
+            message = "ONNX Runtime %s cannot load %s: %s" % (self._engine.__version__, path, first_line(problem))
             raise BundleProblem(message, _install_hint(wanted))
 
     def _require_space(self):
@@ -188,14 +193,10 @@ def _saved_level(weights_bytes):
 def _import_engine(manifest):
     try:
         return import_onnxruntime()
-    except ImportError as problem:
-        message = "%s needs ONNX Runtime, which cannot be imported: %s" % (manifest.root, problem)
+    except Exception as problem:  # one that is half installed raises whatever it meets
+        message = "%s needs ONNX Runtime, which cannot be imported: %s" % (manifest.root, first_line(problem))
         raise BundleProblem(message, _install_hint(manifest.requirement("onnxruntime")))
 
 
 def _install_hint(wanted):
     return "pip install 'onnxruntime%s'" % wanted
-
-
-def _first_line(problem):
-    return (str(problem).strip() or type(problem).__name__).splitlines()[0]

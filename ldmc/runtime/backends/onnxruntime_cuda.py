@@ -3,7 +3,7 @@
 A part of the manifest with `"form": "onnx", "provider": "cuda"`. What the GPU provider lacks runs on the CPU.
 """
 
-from ..errors import BundleProblem
+from ..errors import BundleProblem, first_line
 from ..onnx_runtime import import_onnxruntime
 from .onnxruntime_cpu import OnnxRuntimeComponent
 
@@ -15,13 +15,19 @@ OPTIONS = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search"
 INSTALL = "install onnxruntime-gpu: for JetPack 4.6 version 1.11, from https://elinux.org/Jetson_Zoo"
 
 
-def open_part(manifest, part, options, remarks):
+def check(manifest, parts):
     """See `backends`."""
     engine = import_engine(manifest)
     if PROVIDER not in engine.get_available_providers():
         message = "ONNX Runtime %s here has no %s, which part %s of %s needs" % (
-            engine.__version__, PROVIDER, part.name, manifest.root)
+            engine.__version__, PROVIDER, parts[0].name, manifest.root)
         raise BundleProblem(message, INSTALL)
+
+
+def open_part(manifest, part, options, remarks):
+    """See `backends`."""
+    check(manifest, [part])
+    engine = import_engine(manifest)
     settings = engine.SessionOptions()
     settings.log_severity_level = 3
     if options.threads is not None:
@@ -30,7 +36,7 @@ def open_part(manifest, part, options, remarks):
     try:
         session = engine.InferenceSession(path, settings, providers=[(PROVIDER, OPTIONS), "CPUExecutionProvider"])
     except Exception as problem:  # the engine's errors share no narrower base
-        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        reason = first_line(problem)
         raise BundleProblem("ONNX Runtime %s cannot load %s: %s" % (engine.__version__, path, reason), INSTALL)
     remarks.append("%s runs in ONNX Runtime, not in TensorRT: see finish.steps in %s" % (part.name, manifest.path))
     return OnnxRuntimeComponent(session, part)
@@ -40,6 +46,7 @@ def import_engine(manifest):
     """The module onnxruntime. Raises BundleProblem where it cannot be imported."""
     try:
         return import_onnxruntime()
-    except ImportError as problem:
-        message = "%s needs ONNX Runtime with CUDA, which cannot be imported: %s" % (manifest.root, problem)
+    except Exception as problem:  # one that is half installed raises whatever it meets
+        message = "%s needs ONNX Runtime with CUDA, which cannot be imported: %s" % (
+            manifest.root, first_line(problem))
         raise BundleProblem(message, INSTALL)

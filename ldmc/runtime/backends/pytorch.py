@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from ..errors import BundleProblem
+from ..errors import BundleProblem, first_line
 
 # PyTorch has one number of threads for the whole process, which a new thread takes over: pipelines that want one of
 # their own take turns, or the last to leave would put back what another had set.
@@ -16,8 +16,8 @@ def import_torch(manifest):
     """The module torch. Raises BundleProblem where it cannot be imported."""
     try:
         import torch
-    except (ImportError, OSError) as problem:  # OSError: a library that it links is missing
-        message = "%s needs PyTorch, which cannot be imported: %s" % (manifest.root, problem)
+    except Exception as problem:  # one that is half installed raises whatever it meets
+        message = "%s needs PyTorch, which cannot be imported: %s" % (manifest.root, first_line(problem))
         raise BundleProblem(message, install_hint(manifest))
     return torch
 
@@ -27,19 +27,10 @@ def install_hint(manifest):
     return "pip install 'torch%s'" % manifest.requirement("torch")
 
 
-def first_line(problem):
-    """What went wrong: behind it, CUDA's errors have advice, and others a stack."""
-    return _lines(problem)[0]
-
-
 def last_line(problem):
     """What went wrong in a script: its errors begin with the whole stack of it."""
-    return _lines(problem)[-1]
-
-
-def _lines(problem):
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return lines or [type(problem).__name__]
+    return (lines or [type(problem).__name__])[-1]
 
 
 def run_on_cpu(torch, call, arrays, threads):

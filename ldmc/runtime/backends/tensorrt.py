@@ -15,10 +15,20 @@ import os
 import numpy as np
 
 from .. import memory
-from ..errors import BundleProblem
+from ..errors import BundleProblem, first_line
 from .engine_gpu import open_gpu
 from .shared_memory_plan import Interval, place
 from .trt_engine import TensorRTEngine
+
+
+def check(manifest, parts):
+    """See `backends`."""
+    for part in parts:
+        if part.file not in manifest.listed or not os.path.isfile(manifest.file_path(part.file)):
+            message = "engine %s of %s is not built yet" % (part.file, manifest.root)
+            raise BundleProblem(message, "on the %s run: python3 -m runtime finish" % manifest.target)
+    import_tensorrt(manifest)
+    open_gpu(manifest, parts)
 
 
 def open_part(manifest, part, options, remarks):
@@ -36,10 +46,7 @@ def open_parts(manifest, parts, entry, options, remarks):
     Returns: EngineChain.
     Raises: BundleProblem where an engine is not built yet, or TensorRT or CUDA is missing or refuses.
     """
-    for part in parts:
-        if part.file not in manifest.listed or not os.path.isfile(manifest.file_path(part.file)):
-            message = "engine %s of %s is not built yet" % (part.file, manifest.root)
-            raise BundleProblem(message, "on the %s run: python3 -m runtime finish" % manifest.target)
+    check(manifest, parts)
     trt = import_tensorrt(manifest)
     chain = EngineChain(open_gpu(manifest, parts), entry)
     try:
@@ -61,10 +68,11 @@ def import_tensorrt(manifest):
     name = module_name(manifest)
     try:
         return importlib.import_module(name)
-    except ImportError as problem:
+    except Exception as problem:  # one that is half installed raises whatever it meets
         fix = "pip install tensorrt_rtx" if name == "tensorrt_rtx" else (
             "on a Jetson: sudo apt install python3-libnvinfer; elsewhere: pip install tensorrt")
-        raise BundleProblem("%s needs the Python module %s: %s" % (manifest.root, name, problem), fix)
+        raise BundleProblem("%s needs the Python module %s: %s" % (
+            manifest.root, name, first_line(problem)), fix)
 
 
 class EngineChain(object):

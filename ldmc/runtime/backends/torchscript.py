@@ -35,6 +35,11 @@ class TorchScriptPart(object):
         memory.give_back_freed()
 
 
+def check(manifest, parts):
+    """See `backends`."""
+    import_torch(manifest)
+
+
 def open_part(manifest, part, options, remarks):
     """See `backends`."""
     torch = import_torch(manifest)

@@ -7,6 +7,7 @@ import sys
 import time
 
 from .. import memory, stopping
+from ..backends import check_bundle
 from ..level import level_record
 from ..loader import load
 from ..measure import Drawings
@@ -52,6 +53,7 @@ class Bench(object):
     def run(self, command, on_run=None):
         """Measures. Returns the result: see the package's docstring; where it was interrupted, of the drawings before.
         Raises: BundleProblem; KeyboardInterrupt before the first measured drawing."""
+        check_bundle(self._manifest)  # before a while of idling
         meter, why = choose(self._manifest.power, self._options.root, self._options.find)
         gpu, why_no_gpu = self._gpu_memory()
         recorder = Recorder(meter) if meter else None

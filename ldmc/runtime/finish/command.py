@@ -1,6 +1,6 @@
 """The command `python3 -m runtime finish`: builds on this device what could not be built elsewhere.
 
-    python3 -m runtime finish --dry-run      what would be done, in what order; changes nothing
+    python3 -m runtime finish --dry-run      what would be done, in what order; changes nothing. Fails where that would
     python3 -m runtime finish                does it; run it again after whatever stopped it
 """
 
@@ -136,12 +136,13 @@ def _dry_run(wanted, said, report):
     for step in finisher.steps_to_embed():
         command = embed.argv(finisher.record.part(step))
         said.line("  %s: is built, to be embedded: %s" % (step["part"], " ".join(command)))
-    wrong = [check for check in finisher.checks if check.problem]
+    wrong = finisher.wrong()
     said.line("then: compare with the reference tensors, and time %d picture(s) of %d steps" % (
         wanted.runs, wanted.steps))
     said.line("this machine cannot do it: %s" % "; ".join(check.problem for check in wrong) if wrong
               else "this machine can do it: python3 -m runtime finish")
     report.update(steps=steps, ready=not wrong, checks=[vars(check) for check in finisher.checks])
+    finisher.refuse()
     return 0
 
 

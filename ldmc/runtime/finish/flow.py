@@ -69,11 +69,15 @@ class Finisher(object):
         for check in self.checks:
             self._say("  %-13s %s%s" % (check.name, check.found, "" if not check.problem else "  <- " + check.problem))
 
+    def wrong(self):
+        """Checks that failed and are not to be passed over."""
+        anyway = ("memory", "disk") if self._options.anyway else ()
+        return [check for check in self.checks if check.problem and check.name not in anyway]
+
     def refuse(self):
         """Raises BundleProblem for the first check that failed."""
-        for check in self.checks:
-            if check.problem and not (self._options.anyway and check.name in ("memory", "disk")):
-                raise BundleProblem(check.problem, check.fix)
+        for check in self.wrong():
+            raise BundleProblem(check.problem, check.fix)
 
     def check_files(self, hashes=True):
         """Every file of the bundle, by its size and SHA-256: an hour of building must not end on a damaged copy."""

@@ -6,6 +6,7 @@ import platform
 import sys
 
 from ..onnx_runtime import import_onnxruntime
+from ..errors import first_line
 
 
 def probe(module):
@@ -23,7 +24,7 @@ def probe(module):
             found[name] = ask()
         except Exception as problem:  # whatever a library does when it is half installed
             found[name] = ""
-            found["problems"][name] = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+            found["problems"][name] = first_line(problem)
     return found
 
 

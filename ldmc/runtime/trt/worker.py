@@ -25,7 +25,7 @@ import json
 import sys
 
 from .. import memory
-from ..errors import BundleProblem
+from ..errors import BundleProblem, first_line
 from ..files import write_whole
 from .builder import build_engine
 from .log import Figures
@@ -51,8 +51,8 @@ def main(arguments):
 def _module(name):
     try:
         return importlib.import_module(name)
-    except ImportError as problem:
-        raise BundleProblem("%s cannot be imported: %s" % (name, problem))
+    except Exception as problem:  # one that is half installed raises whatever it meets
+        raise BundleProblem("%s cannot be imported: %s" % (name, first_line(problem)))
 
 
 if __name__ == "__main__":

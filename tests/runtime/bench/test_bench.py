@@ -113,6 +113,16 @@ def test_a_jetson_nano(bundle, machine, python):
     assert base64.b64decode(level["picture_png"]).startswith(b"\x89PNG")
 
 
+def test_an_engine_that_is_not_built_is_refused_before_idling(bundle, machine):
+    manifest = read_manifest_json(bundle)
+    manifest["components"]["decoder"]["parts"][0].update(form="engine", file="decoder/model.engine")
+    write_manifest(bundle, manifest)
+    done = bench(bundle, nano(machine))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: engine decoder/model.engine of {bundle} is not built yet\n" \
+        "fix:   on the jetson-nano run: python3 -m runtime finish\n"
+
+
 def test_an_orin(bundle, machine):
     result = result_of(bundle, orin(machine), *LONG)
     check_energy(check_form(result), 5.7)

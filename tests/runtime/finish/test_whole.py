@@ -11,7 +11,7 @@ from ldmc.runtime.finish.command import main
 from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.manifest import read_manifest as read_checked
 from tests.runtime.device import json_of
-from tests.runtime.device_bundle import draw_eagerly, read_manifest, steps_of
+from tests.runtime.device_bundle import draw_eagerly, read_manifest, steps_of, write_manifest
 
 DRAW = """
 import sys, numpy, runtime
@@ -125,8 +125,23 @@ def test_a_dry_run_changes_nothing(nano, bundle):
 def test_a_dry_run_elsewhere_says_why_not_here(nano, bundle):
     nano.write("proc/sys/kernel/arch", "x86_64\n")
     done = nano.finish(bundle, "--dry-run")
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert "this machine cannot do it: the bundle is for aarch64 and this is x86_64" in done.stdout
+    assert done.stderr == "error: the bundle is for aarch64 and this is x86_64\n" \
+        "fix:   copy the bundle to the device and run it there\n"
+    report = json_of(nano.finish(bundle, "--dry-run", "--json"))
+    assert (report["ok"], report["ready"], report["exit_code"]) == (False, False, 1)
+    assert report["error"] == "the bundle is for aarch64 and this is x86_64" and len(report["steps"]) == 3
+
+
+def test_a_dry_run_passes_over_what_the_run_would(nano, bundle):
+    manifest = read_manifest(bundle)
+    manifest["finish"]["steps"][0]["weights_bytes"] = 1 << 50
+    write_manifest(bundle, manifest)
+    assert nano.finish(bundle, "--dry-run").returncode == 1
+    done = nano.finish(bundle, "--dry-run", "--anyway")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "this machine can do it" in done.stdout
 
 
 def test_outputs_that_are_far_off_fail_with_5(nano, bundle):
