@@ -10,7 +10,20 @@ This package is copied into every bundle as it is: Python 3.6 syntax, standard l
 import time, relative imports only. The engine is imported when a bundle is loaded.
 """
 
+import sys
+
 from .errors import BundleProblem, InputProblem
-from .loader import Pipeline, load
 
 __all__ = ["BundleProblem", "InputProblem", "Pipeline", "load"]
+
+
+def __getattr__(name):
+    """`load` and `Pipeline`, when they are first asked for: not all of this package needs numpy, which comes with them."""
+    if name not in ("Pipeline", "load"):
+        raise AttributeError("module %r has no attribute %r" % (__name__, name))
+    from . import loader
+    return getattr(loader, name)
+
+
+if sys.version_info < (3, 7):  # which does not ask modules
+    from .loader import Pipeline, load
