@@ -19,10 +19,23 @@ own_folder_last()  # before numpy is imported
 from .errors import BundleProblem, InputProblem  # noqa: E402
 from .numpy_check import numpy_problem  # noqa: E402
 
-_problem = numpy_problem()
-if _problem is None:
-    from .loader import Pipeline, load
-elif getattr(sys, "argv", [])[:1] != ["-m"]:  # of `python3 -m runtime`, which says it without a traceback
-    raise ImportError("%s (%s)" % (_problem.message, _problem.fix))
-
 __all__ = ["BundleProblem", "InputProblem", "Pipeline", "load"]
+
+
+def __getattr__(name):
+    """`load` and `Pipeline`, when they are first asked for: not all of this package needs numpy, which comes with them."""
+    if name not in ("Pipeline", "load"):
+        raise AttributeError("module %r has no attribute %r" % (__name__, name))
+    problem = numpy_problem()
+    if problem is not None:
+        raise ImportError("%s (%s)" % (problem.message, problem.fix))
+    from . import loader
+    return getattr(loader, name)
+
+
+if sys.version_info < (3, 7):  # which does not ask modules
+    _problem = numpy_problem()
+    if _problem is None:
+        from .loader import Pipeline, load
+    elif getattr(sys, "argv", [])[:1] != ["-m"]:  # of `python3 -m runtime`, which says it without a traceback
+        raise ImportError("%s (%s)" % (_problem.message, _problem.fix))

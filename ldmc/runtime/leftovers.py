@@ -20,8 +20,11 @@ def temporary(path):
     _known.append(path)
     try:
         yield path
-    finally:
-        _known.remove(path)
+    except BaseException:
+        if not os.path.lexists(path):  # else its removal was cut off: a stop may come amid a clean-up
+            _known.remove(path)
+        raise
+    _known.remove(path)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def stoppable(work, kind, last_words, numbers=(signal.SIGINT, signal.SIGTERM), p
         return result, False
     except kind:
         watch.is_over = True  # first, and in this frame, in which no signal raises
-        if not watch.was_asked:
+        if not watch.was_raised:
             raise
         watch.finish_clean_up()
         return None, True
@@ -78,6 +78,7 @@ def undivided():
     finally:
         watch.undivided -= 1
     if watch.was_asked and not watch.undivided and not watch.is_over:
+        watch.was_raised = True
         raise watch.kind()
 
 
@@ -101,6 +102,7 @@ def check():
     """Raises the stop that was asked for politely, once; where there is none, nothing."""
     if _watch is not None and _watch.is_waiting:
         _watch.is_waiting = False
+        _watch.was_raised = True
         raise _watch.kind()
 
 
@@ -125,14 +127,14 @@ def end_now():
 class _Watch(object):
     """What is known of a stop, and the thread that sees to it.
 
-    is_over: the main thread has unwound; set by it alone. was_asked: to stop, impolitely. undivided, polite: how deep
-    the main thread is in such a block. is_waiting: a polite stop waits for `check`.
+    is_over: the main thread has unwound; set by it alone. was_asked: to stop, impolitely. was_raised: and that was
+    raised. undivided, polite: how deep the main thread is in such a block. is_waiting: a polite stop waits for `check`.
     """
 
     def __init__(self, kind, last_words, numbers, patience_seconds, home):
         self.kind = kind
         self.undivided = self.polite = 0
-        self.is_over = self.was_asked = self.is_waiting = False
+        self.is_over = self.was_asked = self.was_raised = self.is_waiting = False
         self._was_polite = False  # of which there is one
         self._last_words = last_words
         self._numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
@@ -175,10 +177,12 @@ class _Watch(object):
 
     def _handle(self, _number, frame):
         """Python's handler, in the main thread, between two of its steps."""
-        if self.is_over or self.undivided or frame is self._home or (self.polite and not self.was_asked):
+        if self.is_over or frame is self._home or (self.polite and not self.was_asked):
             return  # the watcher knows of it
         self.was_asked = True
-        raise self.kind()
+        if not self.undivided:
+            self.was_raised = True
+            raise self.kind()
 
     def _dropped(self, unraisable):
         """Instead of Python's complaint about an exception that it drops: this one comes again."""

@@ -5,8 +5,8 @@ import json
 import platform
 import sys
 
-from ..onnx_runtime import import_onnxruntime
 from ..errors import first_line
+from ..onnx_runtime import import_onnxruntime
 
 
 def probe(module):
