@@ -118,7 +118,7 @@ def test_a_missing_key_of_a_component(bundle, key):
     (lambda m: m["scheduler"].update(beta_schedule={"a": []}), "scheduler.beta_schedule is"),
     (lambda m: m["components"]["unet"]["inputs"][0].update(shape=[1, 3, 1 << 20, 1 << 20]), "at most 2147483648 ele"),
     (lambda m: m["components"]["unet"]["inputs"][0].update(shape=[1] * 9), "expected at most 8 axes"),
-    (lambda m: m["components"]["unet"]["inputs"][0].update(dtype="object"), "dtype is 'object', expected one of float16"),
+    (lambda m: m["components"]["unet"]["inputs"][0].update(dtype="object"), "dtype is 'object', expected one of"),
     (lambda m: m["components"]["unet"].update(parts=m["components"]["unet"]["parts"] * 1001), "has 1001 entries"),
     (lambda m: m["components"]["unet"].update(parts=m["components"]["unet"]["parts"] * 2), "lists 'unet' twice"),
     (lambda m: m["components"].update({"x%d" % k: m["components"]["unet"] for k in range(20)}), "has 22 keys"),
@@ -129,7 +129,7 @@ def test_a_missing_key_of_a_component(bundle, key):
     (lambda m: m.update(name="a\x1b[2J"), "name is 'a\\x1b[2J', expected a string without control characters"),
     (lambda m: m.update(load="some-times"), "load is 'some-times', expected one of together, one-at-a-time"),
     (lambda m: m.update(finish=[]), "finish is [], expected an object"),
-    (lambda m: m.update(requirements={"packages": {"numpy": 3}}), "requirements.packages.numpy is 3, expected a string"),
+    (lambda m: m.update(requirements={"packages": {"numpy": 3}}), "packages.numpy is 3, expected a string"),
     (lambda m: m["source"].update(weights=7), "source.weights is 7, expected an object"),
 ])
 def test_a_manifest_that_does_not_fit(bundle, change, words):

@@ -102,6 +102,6 @@ def test_weights_that_lost_their_line(bundle):
     manifest = read_manifest_json(bundle)
     manifest["files"] = [entry for entry in manifest["files"] if entry["role"] != "weights"]
     write_manifest(bundle, manifest)
-    with pytest.raises(BundleProblem, match="weights in .*model.onnx.data', which the manifest does not list") as caught:
+    with pytest.raises(BundleProblem, match="weights in .*data', which the manifest does not list") as caught:
         load(bundle).close()
     assert caught.value.exit_code == 5

@@ -175,4 +175,3 @@ def test_the_record_names_what_it_is_of(aged, cache):
     assert found["unet/model.onnx"]["external"] == ["model.onnx.data"]
     assert sorted(found[WEIGHTS]) == ["identity", "sha256"]
     assert path.stat().st_mode & 0o077 == 0 or path.parent.stat().st_mode & 0o077 == 0
-
