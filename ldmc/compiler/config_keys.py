@@ -85,12 +85,10 @@ KEYS = {
         | {
             "addition_embed_type_num_heads",
             "addition_time_embed_dim",
-            "attention_type",
             "conv_in_kernel",
             "conv_out_kernel",
             "cross_attention_dim",
             "cross_attention_norm",
-            "dual_cross_attention",
             "mid_block_only_cross_attention",
             "num_attention_heads",
             "only_cross_attention",
@@ -107,7 +105,9 @@ KEYS = {
         harmless={"class_embeddings_concat": "there are no class embeddings"},
         only={
             "addition_embed_type": ((None, "text_time"), "further conditions, which are not implemented"),
+            "attention_type": ((None, "default"), "boxes or other conditions, which are not implemented"),
             "class_embed_type": ((None,), _LABEL),
+            "dual_cross_attention": ((None, False), "two contexts, which are not implemented"),
             "encoder_hid_dim": ((None,), "a projected condition, which is not implemented"),
             "encoder_hid_dim_type": ((None,), "a projected condition, which is not implemented"),
             "num_class_embeds": ((None,), _LABEL),

@@ -21,7 +21,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ldmc.compiler.checkpoint import Checkpoint
-from ldmc.compiler.config_keys import KEYS, bookkeeping
+from ldmc.compiler.config_keys import KEYS, bookkeeping, check_keys
 from ldmc.compiler.placeholder import Init, layer_inits
 from ldmc.compiler.quantiser import NearestCode
 from ldmc.errors import ModelError
@@ -29,18 +29,6 @@ from ldmc.ir import TensorSpec
 
 TEXT_TOKENS = 77  # length of the text context that every CLIP-conditioned UNet is run with
 SIZES = 6  # height and width, top and left of the crop, target height and width: diffusers' `add_time_ids`
-
-# Keys of a UNet's configuration that add an input or change one -> the values with which they do not.
-_UNCONDITIONED: dict[str, tuple[Any, ...]] = {
-    "num_class_embeds": (None,),
-    "class_embed_type": (None,),
-    "time_cond_proj_dim": (None,),
-    "encoder_hid_dim": (None,),
-    "encoder_hid_dim_type": (None,),
-    "addition_embed_type": (None, "text_time"),
-    "attention_type": (None, "default"),
-    "dual_cross_attention": (None, False),
-}
 
 
 class UnetComponent(nn.Module):
@@ -148,13 +136,8 @@ def check_conditioning(unet: Mapping[str, Any]) -> None:
     Raises:
         ModelError: it asks for another.
     """
-    for key, allowed in _UNCONDITIONED.items():
-        value = unet.get(key)
-        if value not in allowed:
-            raise ModelError(
-                f"unet/config.json: {key} is {value!r}: this conditioning is not supported",
-                fix="supported are unconditional UNets, a text context, and addition_embed_type 'text_time'",
-            )
+    name = unet["_class_name"]
+    check_keys("unet/config.json", unet, KEYS[name], name)
     if is_text_conditioned(unet):
         _context_width(unet)
     if unet.get("addition_embed_type") == "text_time":

@@ -37,4 +37,5 @@ def last_seen(source: Mapping[str, Any]) -> Path | None:
 
 def _record(source: Mapping[str, Any]) -> Path:
     hashes = [source["config_sha256"], *(file["sha256"] for file in source["weights"]["files"])]
-    return Path(default_cache_folder()) / "checkpoints" / f"{hashlib.sha256(json.dumps(hashes).encode()).hexdigest()}.json"
+    name = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+    return Path(default_cache_folder()) / "checkpoints" / f"{name}.json"

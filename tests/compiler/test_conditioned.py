@@ -111,7 +111,7 @@ def test_a_conditioning_that_is_not_implemented_is_refused_by_its_key(
     base: dict[str, Any], key: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before diffusers is asked to build anything."""
-    monkeypatch.setattr("ldmc.compiler.networks._construct", None)
+    monkeypatch.setattr("ldmc.compiler.networks.construct", None)
     with pytest.raises(ModelError, match=f"unet/config.json: .*{key} is ") as caught:
         inputs_of({**base, key: value})
     assert repr(value) in caught.value.message and caught.value.fix
