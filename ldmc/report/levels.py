@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ldmc.compiler.levels.doubt import MARK, doubt
 from ldmc.report import level_charts
 from ldmc.report.cards import Card, Tile
 from ldmc.report.inputs import Given, Json
-from ldmc.report.measures import MEASURES, NOT_GIVEN, TOTAL, Measure, joined
+from ldmc.report.measures import MEASURES, NOT_GIVEN, SPEEDUP, TOTAL, Measure, joined
 from ldmc.report.pictures import Picture, pictures
 from ldmc.report.tables import Cell, Column, Notes, Table, absent, figure
 from ldmc.report.units import decibels, number, seconds, size, times
@@ -27,6 +28,7 @@ class ResultView:
     label: str
     tiles: tuple[Tile, ...]
     table: Table
+    doubts: tuple[str, ...]
     unmeasured: tuple[str, ...]
     cards: tuple[Card, ...]
     pictures: tuple[Picture, ...]
@@ -49,6 +51,7 @@ def result_view(given: Given, index: int) -> ResultView:
         given.label,
         _tiles(data),
         table,
+        tuple(f"{MARK} {level['title']}: {why}" for level in levels if (why := doubt(level))),
         unmeasured,
         (
             level_charts.latency(levels, f"{ident}-latency"),
@@ -85,7 +88,7 @@ def _tiles(data: Json) -> tuple[Tile, ...]:
     speedup, psnr, energy = (best.get(key) for key in ("speedup", "psnr_db", "energy_joules"))
     if speedup is not None and best is not baseline:
         kind = "good" if speedup > 1 else ""
-        found.append(Tile("Speedup", times(speedup), f"over {baseline['title']}", kind))
+        found.append(Tile("Speedup", times(speedup), _doubted(f"over {baseline['title']}", best), kind))
     if psnr is not None or best.get("identical"):
         shown = "identical" if best.get("identical") else decibels(psnr or 0.0)
         found.append(
@@ -107,6 +110,11 @@ def _tiles(data: Json) -> tuple[Tile, ...]:
             )
         )
     return tuple(found)
+
+
+def _doubted(note: str, level: Json) -> str:
+    why = doubt(level)
+    return f"{note}; {MARK} {why}" if why else note
 
 
 def _table(levels: list[Json], ident: str) -> tuple[Table, tuple[str, ...]]:
@@ -135,7 +143,8 @@ def _row(level: Json, shown: list[Measure], notes: Notes) -> tuple[Cell, ...]:
 def _cell(level: Json, measure: Measure, notes: Notes) -> Cell:
     value = measure.value(level)
     if value is not None:
-        return figure(measure.written(value), value)
+        mark = f" {MARK}" if measure.key == SPEEDUP and doubt(level) else ""
+        return figure(measure.written(value) + mark, value)
     if measure.key == "psnr_db" and level.get("identical"):
         return figure("identical", float("1e9"))
     return absent(notes, measure.why(level))

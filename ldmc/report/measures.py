@@ -49,6 +49,7 @@ MEASURES = (
     Measure("p90", "s", "p90_seconds", number, "total"),
     Measure("p99", "s", "p99_seconds", number, "total"),
     Measure("Runs", "", "n", lambda value: f"{value:.0f}", "total"),
+    Measure("Spread", "", "spread", "{:.0%}".format),
     Measure("Speedup", "", SPEEDUP, times),
     Measure("PSNR", "dB", "psnr_db", lambda value: decibels(value).removesuffix(" dB")),
     Measure("Peak", "MiB", RSS, mib, long="Peak memory"),

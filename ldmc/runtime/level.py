@@ -4,7 +4,7 @@ A pure function, so that `python3 -m runtime bench` on a device and `ldmc bench`
 value that is not known is None, and `absent` has the sentence that stands in its place.
 """
 
-from .measure import PHASES, summary
+from .measure import FEW_RUNS, PHASES, spread, summary
 
 MEMORY = ("peak_rss_bytes", "peak_pss_bytes", "private_bytes_after_load", "peak_gpu_bytes")
 POWER = ("power_watts", "power_net_watts", "energy_joules", "energy_net_joules")
@@ -26,7 +26,8 @@ def level_record(timings, warmup=0, memory=None, recorder=None, idle_watts=None,
         absent: column -> why it is not known, for what only the caller can say (`power_watts` stands for all POWER).
     Returns: dict of first_seconds, warmup_seconds (list), open_seconds (mean of what of a drawing went into opening
         components, where they are loaded one at a time), denoise, decode, total (see `measure.summary`; None without
-        measured drawings), run_seconds (list of [denoise, decode, total]), the names in MEMORY and in POWER, and
+        measured drawings), run_seconds (list of [denoise, decode, total]), spread (of the totals, see
+        `measure.spread`), the names in MEMORY and in POWER, and
         absent. Power is the mean over the measured drawings, and energy that of one drawing.
     """
     reasons = dict(absent or {})
@@ -40,13 +41,16 @@ def level_record(timings, warmup=0, memory=None, recorder=None, idle_watts=None,
     record["open_seconds"] = sum(opened) / len(opened) if opened else 0.0
     for phase in PHASES:
         record[phase] = summary([timing[phase + "_seconds"] for timing in measured]) if measured else None
+    record["spread"] = spread([timing["total_seconds"] for timing in measured])
+    if measured:
+        reasons.setdefault("spread", FEW_RUNS)
     for name in MEMORY:
         record[name] = (memory or {}).get(name)
     record.update(_power(measured, recorder, idle_watts, reasons))
     record["absent"] = {} if record["warmup_seconds"] else {"warmup_seconds": "there was none"}
     for name in sorted(record):
         if record[name] is None:
-            why = "there was no drawing" if name in PHASES + ("first_seconds",) else UNSAID
+            why = "there was no drawing" if name in PHASES + ("first_seconds", "spread") else UNSAID
             record["absent"][name] = reasons.get(name) or why
     return record
 

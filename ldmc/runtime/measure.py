@@ -7,6 +7,9 @@ from . import memory, stopping
 from .errors import InputProblem
 
 PHASES = ("denoise", "decode", "total")
+LEAST_RUNS = 3  # of fewer, nobody can say how far they spread
+WIDE_SPREAD = 0.1  # from here on a median is not to be trusted to the digits that are shown
+FEW_RUNS = "how far runs spread takes at least %d of them" % LEAST_RUNS
 
 
 class Drawings(object):
@@ -65,6 +68,14 @@ def summary(seconds):
         "mean_seconds": sum(seconds) / len(seconds),
         "n": len(seconds),
     }
+
+
+def spread(seconds):
+    """Interquartile range over median: how far the middle half of the runs lies apart, which a single run that was held
+    up does not change. None for fewer than LEAST_RUNS."""
+    if len(seconds) < LEAST_RUNS:
+        return None
+    return (percentile(seconds, 75) - percentile(seconds, 25)) / percentile(seconds, 50)
 
 
 def percentile(values, percent):

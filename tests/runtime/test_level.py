@@ -3,6 +3,7 @@
 import pytest
 
 from ldmc.runtime.level import MEMORY, POWER, level_record
+from ldmc.runtime.measure import FEW_RUNS
 from ldmc.runtime.meters import Energy
 
 
@@ -46,7 +47,13 @@ def test_a_level_has_all_columns():
     assert {name: level[name] for name in MEMORY} == memory
     assert {name: level[name] for name in POWER} == {
         "power_watts": 40, "power_net_watts": 30, "energy_joules": 100, "energy_net_joules": 75}
-    assert level["absent"] == {}
+    assert level["absent"] == {"spread": FEW_RUNS}
+
+
+def test_how_far_runs_spread():
+    level = level_record([drawing(100, 8, 1)] + [drawing(110, total, 0) for total in (1, 2, 3, 4, 50)], 1)
+    assert level["spread"] == (4 - 2) / 3  # neither the warm-up nor one long run counts
+    assert "spread" not in level["absent"]
 
 
 def test_without_a_meter_there_is_the_callers_reason_and_no_number():
@@ -54,7 +61,7 @@ def test_without_a_meter_there_is_the_callers_reason_and_no_number():
         "power_watts": "RAPL can be read by root only", "peak_gpu_bytes": "it runs on the processor"})
     assert [level[name] for name in POWER] == [None] * 4
     assert level["absent"] == dict(
-        {name: "RAPL can be read by root only" for name in POWER}, peak_gpu_bytes="it runs on the processor",
+        {name: "RAPL can be read by root only" for name in POWER}, spread=FEW_RUNS, peak_gpu_bytes="it runs on the processor",
         peak_pss_bytes="this system does not say", private_bytes_after_load="this system does not say")
 
 
@@ -66,6 +73,7 @@ def test_without_a_meter_there_is_the_callers_reason_and_no_number():
 ])
 def test_what_is_not_known_is_none_and_says_why(recorder, idle, missing, words):
     level = level_record(DRAWINGS, 1, dict.fromkeys(MEMORY, 1), recorder, idle)
+    assert level["absent"].pop("spread") == FEW_RUNS
     assert {name for name in POWER if level[name] is None} == set(missing) == set(level["absent"])
     assert all(words in why for why in level["absent"].values())
 

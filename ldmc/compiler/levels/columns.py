@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldmc.compiler.levels.compare import peak_bytes
+from ldmc.compiler.levels.doubt import MARK, doubt
 
 _MIB = 2**20
 EMPTY = "-"
@@ -17,12 +18,17 @@ _SECONDS = "seconds"
 
 @dataclass(frozen=True)
 class Column:
-    """One column. key: of a level's dictionary, under which `absent` has the reason. read: its number, or None."""
+    """One column.
+
+    key: of a level's dictionary, under which `absent` has the reason. read: its number, or None. has_mark: whether
+    doubts about it are marked.
+    """
 
     key: str
     heading: str
     read: Callable[[dict[str, Any]], float | None]
     format: str
+    has_mark: bool = False
 
     def cell(self, level: dict[str, Any]) -> str:
         """As people read it; where there is no number, `-`."""
@@ -31,7 +37,8 @@ class Column:
         value = self.read(level)
         if value is None:
             return EMPTY
-        return _seconds(value) if self.format == _SECONDS else format(value, self.format)
+        mark = MARK if self.has_mark and doubt(level) else ""
+        return (_seconds(value) if self.format == _SECONDS else format(value, self.format)) + mark
 
 
 def _seconds(value: float) -> str:
@@ -67,7 +74,7 @@ DRAWING = (
     Column("total", "p90", _phase("total", "p90_seconds"), _SECONDS),
     Column("total", "p99", _phase("total", "p99_seconds"), _SECONDS),
     Column("run_seconds", "n", lambda level: len(level.get("run_seconds") or ()) or None, "d"),
-    Column("speedup", "speedup", _of("speedup"), ".2f"),
+    Column("speedup", "speedup", _of("speedup"), ".2f", has_mark=True),
     Column("psnr_db", "PSNR dB", _of("psnr_db"), ".1f"),
 )
 COST = (
@@ -82,6 +89,8 @@ COST = (
     Column("energy_joules", "energy J", _of("energy_joules"), ".1f"),
     Column("energy_net_joules", "net J", _of("energy_net_joules"), ".1f"),
 )
+# Where there is room for it.
+SPREAD = Column("spread", "spread", _of("spread"), ".0%")
 # The reference project's table, then what it has in Figure 4 and what it does not have.
 PAPER = (
     Column("total", "Latency (s)", _phase("total", "p50_seconds"), ".6g"),
@@ -104,6 +113,7 @@ def notes(levels: Sequence[dict[str, Any]], columns: Sequence[Column]) -> list[s
     if measured and len(levels) > 1 and levels[0] is not measured[0]:
         name, first = measured[0]["name"], levels[0]["name"]
         said.append(f"speedup and PSNR are relative to {name}: {first} was not measured")
+    said += [f"{MARK} {level['name']}: {why}" for level in measured if (why := doubt(level))]
     reasons: dict[str, dict[str, list[str]]] = {}  # reason -> heading -> levels
     for column in columns:
         for level in measured:
@@ -119,7 +129,7 @@ def notes(levels: Sequence[dict[str, Any]], columns: Sequence[Column]) -> list[s
 
 def markdown(result: dict[str, Any]) -> str:
     """The whole table, and the notes under it."""
-    columns = (*DRAWING, *COST)
+    columns = (*DRAWING, SPREAD, *COST)
     lines = [
         "| level | " + " | ".join(column.heading for column in columns) + " |",
         "|---|" + "---|" * len(columns),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ldmc.compiler.levels.doubt import doubt
 from ldmc.errors import LdmcError, UsageError
 
 BASELINE = "baseline"  # as a level: the first one of each result
@@ -148,6 +149,8 @@ def _remarks(results: Mapping[str, dict[str, Any]]) -> list[str]:
     if len(models) > 1:
         remarks.append(f"the models differ: {', '.join(map(str, models))}")
     for title, result in results.items():
+        doubts = ((level["name"], doubt(level)) for level in result["levels"] if level["status"] == "measured")
+        remarks += [f"{title}, {name}: {why}" for name, why in doubts if why]
         if result.get("interrupted"):
             remarks.append(f"{title}: interrupted {result['interrupted']}")
     return remarks

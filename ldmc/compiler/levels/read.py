@@ -24,7 +24,8 @@ _SCALARS = {
 }  # fmt: skip
 _NUMBERS = (
     "prepare_seconds", "load_seconds", "first_seconds", "peak_rss_bytes", "peak_pss_bytes", "peak_gpu_bytes",
-    "power_watts", "power_net_watts", "energy_joules", "energy_net_joules", "speedup", "psnr_db",
+    "power_watts", "power_net_watts", "energy_joules", "energy_net_joules", "speedup", "speedup_low",
+    "speedup_high", "spread", "psnr_db",
 )  # fmt: skip
 
 

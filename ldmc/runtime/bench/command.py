@@ -14,7 +14,7 @@ import sys
 from ..errors import BundleProblem, InputProblem
 from ..files import write_whole
 from ..manifest import read_manifest
-from ..measure import PHASES
+from ..measure import PHASES, WIDE_SPREAD
 from ..speech import counter, say, tell
 from ..stopping import EXIT_CODE
 from .flow import Bench, Options
@@ -104,6 +104,10 @@ def _show(result):
         found = level[phase]
         tell("%-8s p50 %.3f s, p90 %.3f s, p99 %.3f s, n %d" % (
             phase, found["p50_seconds"], found["p90_seconds"], found["p99_seconds"], found["n"]))
+    if level["spread"] is not None:
+        tell("spread   %.0f%% of the total: interquartile range over median%s" % (
+            100 * level["spread"], "; wide: let the device do nothing else, or take more runs"
+            if level["spread"] > WIDE_SPREAD else ""))
     for name in sorted(MEMORY_WORDS):
         if level[name] is not None:
             tell("%s %d MiB" % (MEMORY_WORDS[name], level[name] >> 20))

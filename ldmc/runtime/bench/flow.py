@@ -16,7 +16,7 @@ from ..meters.watch import GpuMemory, Watch
 from ..png import encode_png
 from ..result import describe_bundle, describe_model, document
 
-AGAINST_BASELINE = ("speedup", "psnr_db")
+AGAINST_BASELINE = ("speedup", "speedup_low", "speedup_high", "psnr_db")
 NO_BASELINE = "no baseline was drawn on this device"
 
 

@@ -35,7 +35,7 @@ COLUMNS = (
     "prepare_seconds", "load_seconds", "first_seconds", "denoise", "decode", "total", "peak_rss_bytes",
     "peak_pss_bytes",
     "private_bytes_after_load", "peak_gpu_bytes", "power_watts", "power_net_watts", "energy_joules",
-    "energy_net_joules", "speedup", "psnr_db", "picture_png",
+    "energy_net_joules", "speedup", "speedup_low", "speedup_high", "spread", "psnr_db", "picture_png",
 )
 
 

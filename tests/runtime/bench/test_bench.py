@@ -24,7 +24,8 @@ TOP = {"kind", "schema_version", "measured_at", "command", "device", "machine", 
 LEVEL = {"name", "title", "kind", "bundle", "target", "engine", "pipeline", "status", "why", "prepare_seconds",
          "load_seconds", "first_seconds", "warmup_seconds", "denoise", "decode", "total", "run_seconds",
          "peak_rss_bytes", "peak_pss_bytes", "private_bytes_after_load", "peak_gpu_bytes", "power_watts",
-         "power_net_watts", "energy_joules", "energy_net_joules", "speedup", "psnr_db", "identical", "picture_png",
+         "power_net_watts", "energy_joules", "energy_net_joules", "speedup", "speedup_low", "speedup_high", "spread",
+         "psnr_db", "identical", "picture_png",
          "absent"}
 LONG = ("--steps", "1000", "--runs", "3")  # about a second of drawing: some readings of the meter
 
