@@ -68,12 +68,13 @@ class Tools:
         path.chmod(0o755)
         return path
 
-    def prints(self, name, lines, then="time.sleep(60)", every=0.01):
-        """A program that notes its arguments in NAME.arguments, and prints `lines`, one every `every` seconds."""
+    def prints(self, name, lines, then="time.sleep(60)", every=0.01, for_ever=False):
+        """A program that notes its arguments in NAME.arguments, and prints `lines`, one every `every` seconds, once or
+        again and again."""
         return self.add(name, f"""
-import sys, time
+import itertools, sys, time
 open({str(self.folder / (name + '.arguments'))!r}, "w").write(" ".join(sys.argv[1:]))
-for line in {list(lines)!r}:
+for line in {"itertools.cycle" if for_ever else "iter"}({list(lines)!r}):
     sys.stdout.write(line)
     sys.stdout.flush()
     time.sleep({every})

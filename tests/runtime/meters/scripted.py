@@ -3,6 +3,7 @@
 import time
 
 from ldmc.runtime.meters import MeterProblem, Reading
+from tests.patience import HANG_SECONDS
 
 
 class ScriptedMeter(object):
@@ -55,10 +56,19 @@ class LiveMeter(object):
         pass
 
 
+def wait_for_readings(recorder, count=1):
+    """Until so many more readings were made; each was begun after the last of those that were there."""
+    wanted = len(recorder._readings) + count + 1
+    deadline = time.monotonic() + HANG_SECONDS
+    while len(recorder._readings) < wanted:
+        assert time.monotonic() < deadline and recorder._thread.is_alive(), recorder._ended_why
+        time.sleep(0.001)
+
+
 def readings(*pairs, **rails):
     """(at, value) pairs as readings; rails: name -> their values."""
     return [Reading(at, value, {name: values[index] for name, values in rails.items()})
             for index, (at, value) in enumerate(pairs)]
 
 
-__all__ = ["LiveMeter", "MeterProblem", "Reading", "ScriptedMeter", "readings"]
+__all__ = ["LiveMeter", "MeterProblem", "Reading", "ScriptedMeter", "readings", "wait_for_readings"]

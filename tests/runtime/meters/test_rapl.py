@@ -8,6 +8,7 @@ import pytest
 from ldmc.runtime.meters import MeterProblem, Recorder
 from ldmc.runtime.meters.rapl import RAPL
 from tests.runtime.meters.machines import package, write
+from tests.runtime.meters.scripted import wait_for_readings
 
 
 def opened(root):
@@ -63,9 +64,9 @@ def test_mean_power_over_the_work_with_a_wrap_in_it(tmp_path):
     counter = package(tmp_path, energy_uj=9000000, range_uj=10000000)
     with Recorder(RAPL(str(tmp_path), None), interval_seconds=0.005) as recorder:
         start = time.monotonic()
-        time.sleep(0.05)
+        wait_for_readings(recorder)
         counter.write_text("1000000")
-        time.sleep(0.05)
+        wait_for_readings(recorder)
         end = time.monotonic()
         energy = recorder.energy(start, end)
         assert energy.joules == pytest.approx(2.0)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from ldmc.runtime.meters import MeterProblem, Recorder
-from tests.runtime.meters.scripted import LiveMeter, Reading, ScriptedMeter, readings
+from tests.runtime.meters.scripted import LiveMeter, Reading, ScriptedMeter, readings, wait_for_readings
 
 
 def recorded(found, **options):
@@ -131,7 +131,7 @@ def test_a_meter_that_does_not_open_is_a_sentence():
 def test_what_was_just_done_can_be_asked_for():
     with Recorder(LiveMeter(lambda seconds: 7.0)) as recorder:
         start = time.monotonic()
-        time.sleep(0.03)
+        wait_for_readings(recorder, 2)
         end = time.monotonic()
         energy = recorder.energy(start, end)
         assert energy.mean_watts == pytest.approx(7.0) and energy.samples >= 2
@@ -141,15 +141,22 @@ def test_what_was_just_done_can_be_asked_for():
 def test_after_the_end_all_of_it_can_be_asked_for():
     with Recorder(LiveMeter(lambda seconds: 3.0)) as recorder:
         start = time.monotonic()
-        time.sleep(0.02)
+        wait_for_readings(recorder)
         end = time.monotonic()
     assert not [thread for thread in threading.enumerate() if thread.name == "meter"]
     assert recorder.energy(start, end).mean_watts == pytest.approx(3.0)
 
 
 def test_a_load_that_comes_and_goes_is_found():
-    with Recorder(LiveMeter(lambda seconds: 30.0 if 0.05 < seconds < 0.1 else 10.0)) as recorder:
+    watts = [10.0]
+    with Recorder(LiveMeter(lambda _seconds: watts[0])) as recorder:
         start = time.monotonic()
-        time.sleep(0.15)
-        energy = recorder.energy(start, time.monotonic())
-    assert energy.joules > 10.0 * 0.15 + 20.0 * 0.02
+        wait_for_readings(recorder)
+        watts[0] = 30.0
+        wait_for_readings(recorder, 3)
+        watts[0] = 10.0
+        wait_for_readings(recorder)
+        end = time.monotonic()
+        energy = recorder.energy(start, end)
+    high = [reading.at for reading in recorder._readings if reading.value == 30.0]
+    assert energy.joules >= 10.0 * (end - start) + 20.0 * (high[-1] - high[0]) * 0.999

@@ -7,6 +7,7 @@ import pytest
 from ldmc.runtime.meters import MeterProblem, Recorder
 from ldmc.runtime.meters.tegrastats import Tegrastats, memory_of, rails_of
 from tests.runtime.meters.machines import read_all
+from tests.runtime.meters.scripted import wait_for_readings
 
 MIB = 1 << 20
 NANO = ("RAM 1923/3964MB (lfb 3x2MB) SWAP 12/1982MB (cached 0MB) IRAM 0/252kB(lfb 252kB) CPU [17%@1428,11%@1428,"
@@ -137,10 +138,10 @@ def test_a_program_that_cannot_be_started_is_the_reason(tools):
 
 
 def test_its_energy_is_that_of_the_lines(tools):
-    tools.prints("tegrastats", [NANO + "\n"] * 300, every=0.005)
+    tools.prints("tegrastats", [NANO + "\n"], every=0.005, for_ever=True)
     with Recorder(Tegrastats("/", tools.find), interval_seconds=0.005) as recorder:
         start = time.monotonic()
-        time.sleep(0.1)
+        wait_for_readings(recorder, 3)
         end = time.monotonic()
         energy = recorder.energy(start, end)
         assert energy.joules == pytest.approx(1.75 * (end - start))

@@ -11,6 +11,7 @@ import pytest
 from ldmc.runtime import memory
 from ldmc.runtime.meters import MeterProblem
 from ldmc.runtime.meters.watch import Watch
+from tests.patience import HANG_SECONDS
 from tests.runtime.meters.machines import write
 
 MIB = 1 << 20
@@ -19,7 +20,8 @@ import sys, time
 print("ready", flush=True)
 sys.stdin.readline()
 block = b"x" * (64 << 20)
-time.sleep(0.5)
+print("has it", flush=True)
+sys.stdin.readline()
 del block
 print("done", flush=True)
 sys.stdin.readline()
@@ -35,6 +37,12 @@ def test_a_peak_of_another_process_that_it_gave_back():
             pytest.skip("this system has no /proc/PID/smaps")
         with Watch(child.pid, interval_seconds=0.02) as watch:
             child.stdin.write("go\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == "has it\n"
+            deadline = time.monotonic() + HANG_SECONDS
+            while (watch.peak_pss_bytes or 0) - before < 60 * MIB and time.monotonic() < deadline:
+                time.sleep(0.01)
+            child.stdin.write("give it back\n")
             child.stdin.flush()
             assert child.stdout.readline() == "done\n"
         assert 60 * MIB < watch.peak_pss_bytes - before < 80 * MIB
@@ -73,7 +81,7 @@ class _Card(object):
 def test_a_peak_on_a_card(found, rise, peak, why):
     card = _Card(*found, rise=rise)
     with Watch(os.getpid(), card, interval_seconds=0.001) as watch:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG_SECONDS
         while len(card.found) > 1 and time.monotonic() < deadline:
             time.sleep(0.01)
     assert watch.peak_gpu_bytes == peak
@@ -96,7 +104,7 @@ def test_the_machines_memory_is_how_far_it_rose(monkeypatch):
 
     monkeypatch.setattr(memory, "meminfo", meminfo)
     with Watch(os.getpid(), interval_seconds=0.001) as watch:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + HANG_SECONDS
         while len(available) > 1 and time.monotonic() < deadline:
             time.sleep(0.01)
     assert watch.peak_system_bytes == 500
