@@ -94,6 +94,13 @@ def write_manifest(root, manifest):
     (Path(root) / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
 
+def refresh_files(root):
+    """Makes the manifest's sizes and hashes those of the files as they are."""
+    manifest = read_manifest(root)
+    entries = [dict(_file(Path(root), Path(root) / entry["path"]), role=entry["role"]) for entry in manifest["files"]]
+    write_manifest(root, dict(manifest, files=entries))
+
+
 def steps_of(root):
     """part -> step of the manifest as it is now."""
     return {step["part"]: step for step in read_manifest(root)["finish"]["steps"]}

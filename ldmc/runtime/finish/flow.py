@@ -80,11 +80,14 @@ class Finisher(object):
             raise BundleProblem(check.problem, check.fix)
 
     def check_files(self, hashes=True):
-        """Every file of the bundle, by its size and SHA-256: an hour of building must not end on a damaged copy."""
+        """Every file of the bundle, by its size and SHA-256: an hour of building must not end on a damaged copy, nor on
+        an engine that came with it and may not be run."""
         start = time.monotonic()
         manifest = read_manifest(self.record.root)
         if hashes:
-            Vouched(manifest).check_whole()
+            vouched = Vouched(manifest, self._options.trust)
+            vouched.check_whole()
+            vouched.require_all()
         else:
             check_files(manifest.root, manifest)
         total_bytes = sum(entry["bytes"] for entry in manifest.files)

@@ -11,7 +11,7 @@ from ldmc.runtime.finish.command import main
 from ldmc.runtime.checks.opening import Vouched
 from ldmc.runtime.manifest import read_manifest as read_checked
 from tests.runtime.device import json_of
-from tests.runtime.device_bundle import draw_eagerly, read_manifest, steps_of, write_manifest
+from tests.runtime.device_bundle import draw_eagerly, read_manifest, refresh_files, steps_of, write_manifest
 
 DRAW = """
 import sys, numpy, runtime
@@ -173,6 +173,11 @@ def test_an_engine_of_another_version_or_gpu_says_so(nano, finished_bundle):
     engine = bundle / "unet" / "0.engine"
     engine.write_bytes(engine.read_bytes().replace(b"8.2.1.8", b"8.0.1.6"))
     done = nano.run(bundle, "--steps", "1")
+    assert done.returncode == 5 and "unet/0.engine has SHA-256" in done.stderr
+    refresh_files(bundle)
+    done = nano.run(bundle, "--steps", "1")
+    assert done.returncode == 1 and "unet/0.engine is in the form engine: loading it runs machine code" in done.stderr
+    done = nano.run(bundle, "--steps", "1", "--trust")
     assert "unet/0.engine does not load in TensorRT 8.2.1.8: it was built by another version of TensorRT" in done.stderr
     engine.write_bytes(b"something else")
     assert "unet/0.engine has 14 bytes" in nano.run(bundle, "--steps", "1").stderr
