@@ -127,7 +127,7 @@ def build_unet(checkpoint: Checkpoint) -> Skeleton:
 
 def is_text_conditioned(unet: Mapping[str, Any]) -> bool:
     """Whether a UNet of this configuration takes a text context."""
-    return unet["_class_name"] == "UNet2DConditionModel"
+    return bool(unet["_class_name"] == "UNet2DConditionModel")
 
 
 def check_conditioning(unet: Mapping[str, Any]) -> None:

@@ -3,16 +3,18 @@
     aten.to.dtype(x, float16)         aten._to_copy(x, float16), or x itself
     aten.dropout(x, 0.0, False)  ->   aten.clone(x)
     aten.reshape(x, [-1, 32])         aten.view(x, [4096, 32])
+    aten.chunk(x, 2, -1)              aten.split_with_sizes(x, [32, 32], -1)
 
 `torch.onnx.export` first runs `ExportedProgram.run_decompositions`: the whole graph once more, twice, under
-functionalisation and fake tensors, which is half of an export's time. Of diffusers' networks it changes the three
+functionalisation and fake tensors, which is half of an export's time. Of diffusers' networks it changes the four
 operators above and nothing else. So those are rewritten here in place; where an operator is left that the
 exporter's table decomposes, or that writes into its input, the whole thing runs as it would have.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import operator
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +39,7 @@ def spare_decomposition(program: torch.export.ExportedProgram) -> None:
 def _is_core(graph: torch.fx.Graph, table: dict[Any, Any]) -> bool:
     """Whether every operator comes out of decomposing as it went in, or is one that `_rewrite` knows."""
     for node in graph.nodes:
-        if node.op != "call_function" or _is_rewritten(node):
+        if node.op != "call_function" or node.target is operator.getitem or _is_rewritten(node):
             continue
         schema = getattr(node.target, "_schema", None)
         if node.target in table or schema is None or schema.is_mutable:
@@ -53,7 +55,16 @@ def _is_rewritten(node: torch.fx.Node) -> bool:
         return len(node.args) == 2 and not node.kwargs
     if node.target is aten.dropout.default:
         return node.args[2] is False
+    if node.target is aten.chunk.default:
+        return not node.kwargs and _side(node) > 0
     return node.target is aten.reshape.default
+
+
+def _side(node: torch.fx.Node) -> int:
+    """Of the axis that a chunk cuts."""
+    value: Any = node.args[0]
+    axis: Any = node.args[2] if len(node.args) > 2 else 0
+    return int(value.meta["val"].shape[axis])
 
 
 def _rewrite(graph: torch.fx.Graph) -> None:
@@ -65,6 +76,12 @@ def _rewrite(graph: torch.fx.Graph) -> None:
             _cast(graph, node)
         elif node.target is aten.dropout.default:
             node.target, node.args = aten.clone.default, node.args[:1]
+        elif node.target is aten.chunk.default:
+            value, chunks, *axis = cast("tuple[Any, ...]", node.args)
+            side = _side(node)
+            size = -(-side // chunks)
+            sizes = [min(size, side - start) for start in range(0, side, size)]
+            node.target, node.args = aten.split_with_sizes.default, (value, sizes, *axis)
         elif node.target is aten.reshape.default:
             node.target, node.args = aten.view.default, (node.args[0], list(node.meta["val"].shape))
 

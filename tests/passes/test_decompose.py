@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import torch
 
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.graph import summarise
+from ldmc.ir import Component, TensorSpec
 from ldmc.passes import onnx
 from ldmc.passes.base import Context
 from ldmc.passes.decompose import spare_decomposition
 from ldmc.passes.fold import Fold
 from ldmc.passes.fp16 import Fp16
 from ldmc.targets.reader import load_target
+from tests.passes.modules import TIMESTEP, component_of, micro_condition_unet
 
 TABLE = torch.export.default_decompositions()
 
@@ -38,15 +41,29 @@ def targets(program: torch.export.ExportedProgram) -> list[str]:
 def test_the_folded_graph_is_the_same(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch, number: int, half: bool
 ) -> None:
+    request = ModelRequest(str(tiny_model))
+    spared_and_not(lambda: read_program(open_model(request, print), request).components[number], half, monkeypatch)
+
+
+def test_the_folded_graph_of_a_text_conditioned_unet_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    spared_and_not(text_conditioned, True, monkeypatch)
+
+
+def spared_and_not(build: Callable[[], Component], half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     context, found = Context(load_target("cpu")), []
     for spare in (spare_decomposition, lambda _program: None):
         monkeypatch.setattr(onnx, "spare_decomposition", spare)
-        request = ModelRequest(str(tiny_model))
-        component = read_program(open_model(request, print), request).components[number]
+        component = build()
         for step in ([Fp16()] if half else []) + [onnx.Onnx(), Fold()]:
             component = step.run(component, context)
         found.append(summarise(component.payload).to_json())
     assert found[0] == found[1]
+
+
+def text_conditioned() -> Component:
+    latent = [TensorSpec(name, "float32", (1, 4, 8, 8)) for name in ("input_0", "output_0")]
+    context = TensorSpec("input_2", "float32", (1, 77, 16))
+    return component_of(micro_condition_unet, [latent[0], TIMESTEP, context], latent[1:])
 
 
 def test_what_only_casts_and_reshapes_is_rewritten_in_place() -> None:
@@ -59,6 +76,23 @@ def test_what_only_casts_and_reshapes_is_rewritten_in_place() -> None:
     assert decomposed is program
     assert targets(decomposed) == ["aten._to_copy.default", "aten.clone.default", "aten.view.default"]
     assert torch.equal(decomposed.module()(torch.arange(4.0)), torch.tensor([[0.0, 1.0], [2.0, 3.0]]).half())
+
+
+@pytest.mark.parametrize("axis", [(), (1,), (-1,)])
+@pytest.mark.parametrize("chunks", [1, 2, 4])
+def test_chunks_are_split_as_pytorch_decomposes_them(chunks: int, axis: tuple[int, ...]) -> None:
+    """9 sides in 4 chunks are three pieces."""
+    x = torch.arange(81.0).reshape(9, 9)
+    programs = [traced(lambda x: x.chunk(chunks, *axis)[0] + 1, x) for _ in range(2)]
+    spare_decomposition(programs[0])
+    spared, whole = (program.run_decompositions(dict(TABLE)) for program in programs)
+    assert spared is programs[0]
+    splits = [
+        [node.args[1:] for node in program.graph.nodes if str(node.target).startswith("aten.split")]
+        for program in (spared, whole)
+    ]
+    assert splits[0] == splits[1] and len(splits[0]) == 1
+    assert torch.equal(spared.module()(x), x.chunk(chunks, *axis)[0] + 1)
 
 
 def test_an_operator_of_the_table_is_decomposed() -> None:

@@ -80,7 +80,8 @@ def _sizes(node: ir.Node) -> list[int] | None:
 
 def _place(reader: ir.Node, pieces: int) -> int | None:
     """Which piece `reader` takes; None where that is computed, or it takes the whole sequence."""
-    tensor = ir.convenience.get_const_tensor(reader.inputs[1]) if reader.op_type == "SequenceAt" else None
+    given = reader.inputs[1] if reader.op_type == "SequenceAt" else None
+    tensor = ir.convenience.get_const_tensor(given) if given is not None else None
     if tensor is None or isinstance(tensor, ir.LazyTensor):
         return None
     place = int(tensor.numpy())
@@ -93,12 +94,13 @@ def _split(node: ir.Node, sizes: list[int], editor: Editor) -> list[ir.Value]:
     assert source is not None
     name = (node.name or "").replace(node.op_type, "Split")
     if editor.opset < _SIZES_AS_INPUT:
-        inputs, attributes = [source], {"axis": axis, "split": sizes}
+        inputs = [source]
     else:
-        constant = editor.constant(np.array(sizes, dtype=np.int64), f"{name}.sizes")
-        inputs, attributes = [source, constant], {"axis": axis}
+        inputs = [source, editor.constant(np.array(sizes, dtype=np.int64), f"{name}.sizes")]
     name = editor.free_name(name)
-    split = ir.node("Split", inputs, attributes, num_outputs=len(sizes), name=name)
+    split = ir.node("Split", inputs, {"axis": axis}, num_outputs=len(sizes), name=name)
+    if len(inputs) == 1:
+        split.attributes.add(ir.AttrInt64s("split", sizes))
     for k, (piece, size) in enumerate(zip(split.outputs, sizes, strict=True)):
         piece.name, piece.type = name if k == 0 else editor.free_name(f"{name}:{k}"), source.type
         if source.shape is not None:
