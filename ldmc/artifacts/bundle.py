@@ -284,8 +284,9 @@ def _write_json(data: Any, file: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove a folder, or a link to one but not what it leads to; what cannot be removed stays."""
-    if folder.is_symlink():
-        folder.unlink()
+    if os.path.islink(folder):  # False, too, for a name that no system takes
+        with contextlib.suppress(OSError):
+            folder.unlink()
         return
     shutil.rmtree(folder, ignore_errors=True)
 
