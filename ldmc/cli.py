@@ -106,9 +106,11 @@ def _known(error: Exception) -> LdmcError | None:
 
 
 def _fail(error: LdmcError, as_json: bool) -> None:
-    click.echo(f"error: {error.message}", err=True)
+    from ldmc.runtime.speech import printable
+
+    click.echo(printable(f"error: {error.message}"), err=True)
     if error.fix:
-        click.echo(f"fix:   {error.fix}", err=True)
+        click.echo(printable(f"fix:   {error.fix}"), err=True)
     if as_json:
         click.echo(json.dumps(error.to_json(), indent=1))
     sys.exit(error.exit_code)

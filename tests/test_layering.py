@@ -29,7 +29,7 @@ ARROWS = {
     "passes": {"targets", "ir", "errors"},
     "artifacts": {"runtime", "errors"},
     "compiler": {"passes", "targets", "ir", "errors", "artifacts", "runtime", "version"},
-    "terminal": {"compiler", "passes", "targets", "ir", "errors"},
+    "terminal": {"compiler", "passes", "targets", "runtime", "ir", "errors"},
     "report": {"compiler", "artifacts", "runtime", "errors", "version"},
     "commands": {"terminal", "report", "compiler", "passes", "targets", "artifacts", "runtime", "errors"},
     "cli": {"commands", "runtime", "errors", "version"},

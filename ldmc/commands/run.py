@@ -39,11 +39,10 @@ def run(
     Example:
       ldmc run digits-ldm.cpu.ldmc --batch 16 --grid -o digits.png
     """
-    from rich.markup import escape
-
     from ldmc import runtime
     from ldmc.runtime import png
     from ldmc.terminal import RichProgress
+    from ldmc.terminal.text import escape
 
     terminal = console(as_json)
     _check_picture(output)

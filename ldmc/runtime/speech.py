@@ -1,17 +1,31 @@
-"""What a command says: its result on stdout, all else on stderr."""
+"""What a command says: its result on stdout, all else on stderr, and nothing that a terminal would obey."""
 
+import re
 import sys
+
+# C0 less tab and newline, DEL, C1, what turns the direction of text, and halves of surrogate pairs, which no stream takes.
+_NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def printable(text):
+    """`text` with every control character written out: ESC as \\x1b. Names in files may hold anything."""
+    return _NOT_TEXT.sub(_written_out, text)
+
+
+def _written_out(found):
+    code = ord(found.group())
+    return "\\x%02x" % code if code < 0x100 else "\\u%04x" % code
 
 
 def say(text):
     """One line."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(printable(text) + "\n")
     sys.stderr.flush()
 
 
 def tell(text):
     """One line of the result."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")
 
 
 def complaint(problem):

@@ -11,7 +11,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -27,6 +26,7 @@ from rich.table import Table
 from ldmc.ir import COMPONENTS
 from ldmc.passes import TABLE, pass_class
 from ldmc.terminal.engines import engine_lines
+from ldmc.terminal.text import escape
 
 if TYPE_CHECKING:
     from ldmc.compiler.driver import BuildResult
@@ -47,11 +47,11 @@ class RichProgress:
     def stage(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
         """A step begins. total: bytes or steps to be done, or None; the function given advances it."""
         if not self.console.is_terminal:
-            self.console.print(f"- {title}", highlight=False)
+            self.console.print(f"- {escape(title)}", highlight=False)
             yield lambda _: None
             return
         with Progress(*_columns(total), console=self.console, transient=True) as progress:
-            task = progress.add_task(title, total=total)
+            task = progress.add_task(escape(title), total=total)
             yield lambda done: progress.advance(task, done)
 
     def note(self, message: str) -> None:
@@ -81,7 +81,7 @@ def _columns(total: int | None) -> list[Any]:
 
 def stage_table(name: str, records: list[StageRecord], write: Written) -> Table:
     """Stages of one component: time, memory, and what the pass did to the graph."""
-    table = Table(title=f"{name}", title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(title=escape(name), title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("stage")
     for heading in ("s", "peak MiB", "nodes", "params M", "weights MiB", "GMAC"):
         table.add_column(heading, justify="right")
@@ -121,11 +121,11 @@ def print_build(result: BuildResult, console: Console) -> None:
     for record in result.records:
         for remark in record.remarks:
             console.print(
-                f"{record.component} {record.stage}: {escape(remark)}", highlight=False, style="dim"
+                escape(f"{record.component} {record.stage}: {remark}"), highlight=False, style="dim"
             )
     peak = f", peak memory {_mib(result.peak_rss_bytes)} MiB" if result.peak_rss_bytes else ""
     console.print(
-        f"[bold]{escape(str(result.bundle))}[/] for {result.target}: {result.seconds:.1f} s{peak}",
+        f"[bold]{escape(str(result.bundle))}[/] for {escape(result.target)}: {result.seconds:.1f} s{peak}",
         highlight=False,
     )
 
@@ -136,7 +136,7 @@ def print_verify(report: VerifyReport, console: Console) -> None:
     for heading in ("", "SNR dB", "needs", "max abs error"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, result in report.components.items():
-        table.add_row(name, f"{result.snr_db:.1f}", f"{result.needed_db:.0f}", f"{result.max_abs_error:.2e}")
+        table.add_row(escape(name), f"{result.snr_db:.1f}", f"{result.needed_db:.0f}", f"{result.max_abs_error:.2e}")
     if report.image_psnr_db is not None:
         table.add_row("image (PSNR)", f"{report.image_psnr_db:.1f}", f"{report.needed_psnr_db:.0f}", "")
     console.print(table)
@@ -153,24 +153,24 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
         else f"{len(weights['files'])} files"
     )
     total = sum(file["bytes"] for file in manifest["files"])
-    console.print(f"[bold]{escape(manifest['name'])}[/] for {manifest['target']}", highlight=False)
+    console.print(f"[bold]{escape(manifest['name'])}[/] for {escape(manifest['target'])}", highlight=False)
     console.print(
-        f"model    {escape(manifest['source']['model'])} ({manifest['source']['kind']}), weights: {origin}",
+        escape(f"model    {manifest['source']['model']} ({manifest['source']['kind']}), weights: {origin}"),
         highlight=False,
     )
     console.print(f"files    {len(manifest['files'])}, {total / _MIB:.1f} MiB", highlight=False)
     needs = ", ".join(f"{name} {version}" for name, version in manifest["requirements"]["packages"].items())
-    console.print(f"needs    python {manifest['requirements']['python']}, {needs}", highlight=False)
+    console.print(escape(f"needs    python {manifest['requirements']['python']}, {needs}"), highlight=False)
     components = manifest["components"]
     known = [name for name in COMPONENTS if name in components]
     for name in (*known, *sorted(set(components) - set(known))):
         component = components[name]
         stats = component["stats"]
-        console.print(f"\n[bold]{name}[/]  {escape(manifest['pipeline'][name])}", highlight=False)
+        console.print(f"\n[bold]{escape(name)}[/]  {escape(manifest['pipeline'][name])}", highlight=False)
         for side in ("inputs", "outputs"):
             for spec in component[side]:
                 console.print(
-                    f"  {side[:-1]:7} {spec['name']}  {spec['dtype']}{escape(str(spec['shape']))}",
+                    escape(f"  {side[:-1]:7} {spec['name']}  {spec['dtype']}{spec['shape']}"),
                     highlight=False,
                 )
         gmac = f", {stats['macs'] / 1e9:.4g} GMAC" if stats["macs"] is not None else ""
@@ -179,7 +179,7 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
         if len(component["parts"]) > 1:
             console.print(parts_table(component["parts"]))
         for line in engine_lines(name, manifest):
-            console.print(f"  {line}", highlight=False)
+            console.print(escape(f"  {line}"), highlight=False)
 
 
 def parts_table(parts: list[dict[str, Any]]) -> Table:
@@ -194,7 +194,7 @@ def parts_table(parts: list[dict[str, Any]]) -> Table:
     for part, crossing in zip(parts, crossing_bytes_of(parts), strict=True):
         weights = f"{part['weights_bytes'] / _MIB:.1f}" if "weights_bytes" in part else "-"
         counts = (str(len(part["inputs"])), str(len(part["outputs"])))
-        table.add_row(part["name"], part["form"], weights, *counts, f"{crossing / _MIB:.2f}")
+        table.add_row(escape(part["name"]), escape(part["form"]), weights, *counts, f"{crossing / _MIB:.2f}")
     return table
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ldmc.compiler.levels.columns import COST, DRAWING, EMPTY, Column, notes
 from ldmc.compiler.levels.compare import Comparison, Row
+from ldmc.terminal.text import escape
 
 
 _HEADINGS = ("seconds", "x", "J", "x", "W", "MiB", "speedup")
@@ -24,7 +24,7 @@ def print_bench(result: dict[str, Any], console: Console) -> None:
     console.print(_table(runs, levels, DRAWING))
     console.print(_table(f"{result['device']}: what it costs, times in seconds", levels, filled))
     if result["interrupted"]:
-        console.print(f"interrupted {result['interrupted']}", highlight=False)
+        console.print(escape(f"interrupted {result['interrupted']}"), highlight=False)
     for note in notes(levels, (*DRAWING, *COST)):
         console.print(f"- {escape(note)}", highlight=False)
     if result["power"]["meter"]:

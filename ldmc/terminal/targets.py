@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ldmc.targets.operator_tables import read_operators
 from ldmc.targets.target import MIB, Memory, Target
+from ldmc.terminal.text import escape
 
 _WIDEST = 79  # columns of a line that can be wrapped, however wide the terminal is
 _INDENT = 15
@@ -48,13 +48,13 @@ def print_targets(found: list[Target], console: Console) -> None:
     table.add_column("default passes (unet)")
     for target in found:
         left = f"{target.memory.models_bytes // MIB}" if target.memory else "-"
-        table.add_row(target.name, escape(target.summary), left, escape(target.pipelines["unet"]))
+        table.add_row(escape(target.name), escape(target.summary), left, escape(target.pipelines["unet"]))
     console.print(table)
 
 
 def print_target(target: Target, console: Console) -> None:
     """Everything about one target: what it is, its memory as a sum, and where the figures are from."""
-    console.print(f"[bold]{target.name}[/]", highlight=False)
+    console.print(f"[bold]{escape(target.name)}[/]", highlight=False)
     _print_pairs(_facts(target), console)
     if target.memory is not None:
         whose = "shared by CPU and GPU" if target.memory.shared else "the card's own"
@@ -73,7 +73,7 @@ def _print_pairs(pairs: Iterable[tuple[str, str]], console: Console) -> None:
     for key, text in pairs:
         lines = [part for line in text.splitlines() for part in textwrap.wrap(line, room)]
         for first, line in zip([key, *[""] * (len(lines) - 1)], lines, strict=True):
-            console.print(f"{first:{_INDENT}}{escape(line)}", highlight=False)
+            console.print(escape(f"{first:{_INDENT}}{line}"), highlight=False)
 
 
 def _facts(target: Target) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import tempfile
 
 from ..backends.onnxruntime_cuda import PROVIDER
 from ..errors import BundleProblem
-from ..speech import complaint
+from ..speech import complaint, printable
 from . import plan
 from .flow import Finisher, Options
 from .lock import locked
@@ -160,7 +160,7 @@ class _Speech(object):
     def line(self, text):
         """One whole line, at once: what ssh and a pipe show is what has happened."""
         self._erase()
-        self._out.write(text + "\n")
+        self._out.write(printable(text) + "\n")
         self._out.flush()
 
     def tick(self, seconds):
@@ -176,7 +176,7 @@ class _Speech(object):
     def error(self, text):
         """One line on stderr."""
         self._erase()
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
 
     def document(self, data):
         """The JSON object, on stdout."""
