@@ -70,7 +70,6 @@ class Worker:
             environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
             )  # fmt: skip
         process = self._process
         assert process.stdin is not None and process.stdout is not None
@@ -169,6 +168,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of {','.join(KINDS)} (default: all)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--whole", type=Path, help="a folder with model/ and bundle.ldmc (default: made anew)")
     parser.add_argument("--only", help='one trial, such as "onnx 7-12"')
     options = parser.parse_args()
     kinds = options.kinds.split(",")
@@ -185,9 +185,11 @@ def main() -> int:
         kind, seed = options.only.split()
         trials = [(kind, seed)]
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="ldmc-whole-") as folder:
-        make_whole(Path(folder))
-        tallies = run_all(trials, min(options.workers, len(trials)), Path(folder))
+    with tempfile.TemporaryDirectory(prefix="ldmc-whole-") as made:
+        folder = options.whole or Path(made)
+        if not options.whole:
+            make_whole(folder)
+        tallies = run_all(trials, min(options.workers, len(trials)), folder)
     console = Console()
     problems = show(tallies, console)
     console.print(f"{len(trials)} trials, {problems} problems, {(time.monotonic() - start) / 60:.1f} minutes")

@@ -25,7 +25,7 @@ ARROWS = {
     "errors": set(),
     "ir": set(),
     "runtime": set(),
-    "targets": {"ir", "errors"},
+    "targets": {"runtime", "ir", "errors"},
     "passes": {"targets", "ir", "errors"},
     "artifacts": {"runtime", "errors"},
     "compiler": {"passes", "targets", "ir", "errors", "artifacts", "runtime", "version"},

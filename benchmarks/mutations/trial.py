@@ -58,13 +58,14 @@ def _command(command: list[str], bench: Bench) -> tuple[int | None, list[tuple[s
     _forget_peak()
     before, start = peak_bytes(), time.monotonic()
     code: int | None = None
-    with _captured() as output:
+    shown: list[str] = []
+    with _captured(shown):
         try:
             code = _call(command)
         except Exception as error:
             found.append(("foreign", f"{type(error).__name__}: {str(error)[:120]} at {_place(error)}"))
     seconds, taken = time.monotonic() - start, peak_bytes() - before
-    out, err = output()
+    out, err = shown
     if seconds > MOST_SECONDS:
         found.append(("slow", f"{seconds:.0f} s"))
     if taken > MOST_BYTES or "out of memory" in err:
@@ -120,8 +121,8 @@ def _read_model(model: str) -> int:
 
 
 @contextlib.contextmanager
-def _captured() -> Iterator[Any]:
-    """Both streams of the process, those of its libraries too, in files; gives what reads them."""
+def _captured(shown: list[str]) -> Iterator[None]:
+    """Both streams of the process, those of its libraries too, as two texts in `shown` once it ends."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -131,7 +132,7 @@ def _captured() -> Iterator[Any]:
         sys.stdout = io.TextIOWrapper(io.FileIO(os.dup(1), "w"), "utf-8", "surrogateescape", write_through=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(os.dup(2), "w"), "utf-8", "backslashreplace", write_through=True)
         try:
-            yield lambda: tuple(_whole(stream) for stream in (out, err))
+            yield
         finally:
             sys.stdout.close()
             sys.stderr.close()
@@ -139,6 +140,7 @@ def _captured() -> Iterator[Any]:
             for number, handle in enumerate(kept, start=1):
                 os.dup2(handle, number)
                 os.close(handle)
+            shown += [_whole(stream) for stream in (out, err)]
 
 
 def _whole(stream: Any) -> str:

@@ -9,12 +9,13 @@ scheduler/scheduler_config.json  DDIMScheduler or one it can stand for
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ldmc.compiler.config_kinds import check_network, check_scheduler
+from ldmc.artifacts.documents import read_json
 from ldmc.errors import ModelError
 
 UNETS = ("UNet2DModel", "UNet2DConditionModel")
@@ -54,6 +55,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     _, unet, decoder, scheduler = (_read_json(path) for path in paths)
     _check_class(paths[1], unet, UNETS)
     _check_class(paths[2], decoder, DECODERS)
+    check_network(paths[1], unet)
+    check_network(paths[2], decoder)
+    check_scheduler(paths[3], scheduler)
     _check_size(paths[1], unet)
     _check_scaling(paths[2], decoder)
     digest = hashlib.sha256()
@@ -64,18 +68,18 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except FileNotFoundError as error:
         raise ModelError(
             f"{path} is missing",
             fix="--model takes a folder in diffusers layout (model_index.json, unet/, vqvae/ or vae/, scheduler/)",
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} is not JSON: {error}", fix="download the file again, or mend it") from error
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read: {error.strerror}", fix="check the path and its permissions"
         ) from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error}", fix="download the file again, or mend it") from error
     if not isinstance(data, dict):
         raise ModelError(
             f"{path} holds a JSON {type(data).__name__}, not an object", fix="download the file again"

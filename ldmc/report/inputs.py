@@ -8,15 +8,18 @@ build.json        {"bundle", "stages", "write"}     -> seconds and memory of a b
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ldmc.artifacts.manifest import read_whole_manifest
+from ldmc.artifacts.documents import read_json
+from ldmc.artifacts.kinds import Kind, first_fault
 from ldmc.compiler.levels.read import check_result, wrong
 from ldmc.errors import BundleError, UsageError
+from ldmc.report.records import BUILD, CHECK, MEMORY, STAGE, TIMELINE
 from ldmc.runtime.manifest import REBUILD, Manifest
 
 Json = Mapping[str, Any]
@@ -87,46 +90,45 @@ def read_bundle(path: Path) -> Bundle:
     """
     manifest = read_whole_manifest(path)
     stages = tuple(_stage(path, entry) for entry in manifest.data.get("stages", ()))
-    memory, timeline = (_optional(path / "reports" / name) for name in ("memory.json", "timeline.json"))
+    memory = _optional(path / "reports" / "memory.json", MEMORY)
+    timeline = _optional(path / "reports" / "timeline.json", TIMELINE)
     return Bundle(path.resolve().name, manifest, stages, memory, timeline)
 
 
 def _stage(path: Path, entry: Json) -> Json:
     """A stage's report, less its graph, with the manifest's word on whether it is done."""
-    file = path / entry["report"]
-    report = _damaged_unless_object(file)
-    for key in ("component", "stage", "pass", "before", "after"):
-        if key not in report:
-            raise BundleError(f"{file} lacks the key {key}", fix=REBUILD)
+    report = _record(path / entry["report"], STAGE)
     return {**{key: value for key, value in report.items() if key != "graph"}, "status": entry["status"]}
 
 
-def _optional(file: Path) -> Json | None:
-    return _damaged_unless_object(file) if file.is_file() else None
+def _optional(file: Path, kind: Kind) -> Json | None:
+    return _record(file, kind) if os.path.lexists(file) else None
 
 
-def _damaged_unless_object(file: Path) -> Json:
+def _record(file: Path, kind: Kind) -> Json:
+    """A JSON file of a bundle."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content: Json = read_json(file)
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror or error}", fix=REBUILD) from error
     except ValueError as error:
         raise BundleError(f"{file} is not JSON: {error}", fix=REBUILD) from error
-    if not isinstance(content, dict):
-        raise BundleError(f"{file} holds {type(content).__name__} where an object is expected", fix=REBUILD)
+    fault = first_fault(kind, content)
+    if fault is not None:
+        raise BundleError(f"{file}: {fault}", fix=REBUILD)
     return content
 
 
 def _read_json(path: Path) -> Json:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except FileNotFoundError as error:
         raise UsageError(
             f"{path} does not exist", fix="give the folder of a bundle, or a result's JSON file"
         ) from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}", fix="check its permissions") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(
             f"{path} is not JSON: {error}",
             fix="give a file written by `ldmc bench`, `verify` or `build` with --json",
@@ -146,15 +148,23 @@ def _sort(given: Given, inputs: Inputs) -> None:
         check_result(data, given.label)
         inputs.results.append(given)
     elif {"bundle", "stages", "write"} <= data.keys():
+        _hold(given, BUILD)
         inputs.builds.append(given)
     elif {"ok", "components"} <= data.keys() or data.keys() & {"stages", "blocks"}:
-        _check_lists(given)
+        _hold(given, CHECK)
         inputs.checks.append(given)
     elif isinstance(data.get("error"), dict):
         message = data["error"].get("message", "no message")
         raise UsageError(f"{given.label} holds the error of a command that failed: {message}", fix="run it again")
     else:
         raise UsageError(f"{given.label} is no result of ldmc: it has {_listed(data)}", fix=_KINDS)
+
+
+def _hold(given: Given, kind: Kind) -> None:
+    """Hold a result to its shape."""
+    fault = first_fault(kind, given.data)
+    if fault is not None:
+        raise wrong(given.label, fault.place, fault.value, fault.wanted)
 
 
 def _listed(data: Json) -> str:
@@ -170,13 +180,3 @@ def _attach(build: Given, inputs: Inputs) -> None:
             inputs.bundles[index] = replace(bundle, build=build.data)
             return
     raise UsageError(f"{build.label} is the build of {name}, which is not in this report", fix=f"give {name}, too")
-
-
-def _check_lists(given: Given) -> None:
-    """Hold a result of verify to its shape."""
-    if not isinstance(given.data.get("components", {}), dict):
-        raise wrong(given.label, "components", given.data["components"], "an object")
-    for name in ("stages", "blocks"):
-        rows = given.data.get(name) or []
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and "component" in row for row in rows):
-            raise wrong(given.label, name, rows, "a list of objects with component")

@@ -19,6 +19,7 @@ from ldmc.report.fidelity import CheckView, check_view
 from ldmc.report.inputs import Inputs, Json, read_inputs
 from ldmc.report.levels import ResultView, result_view
 from ldmc.runtime.files import write_whole
+from ldmc.runtime.speech import printable
 
 _TEMPLATE, _SCRIPT, _STYLE = "report.html", "report.js", "report.css"
 
@@ -48,13 +49,18 @@ def render(inputs: Inputs) -> str:
 
     environment = Environment(
         loader=PackageLoader("ldmc.report", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined, finalize=_shown,
     )  # fmt: skip
     script, style = (_source(environment, name) for name in (_SCRIPT, _STYLE))
     page = environment.get_template(_TEMPLATE).render(
         **_views(inputs), script=script, style=style, script_hash=_sha256(script), version=ldmc.__version__
     )
     return "\n".join(line.rstrip() for line in page.splitlines() if line.strip()) + "\n"
+
+
+def _shown(value: Any) -> Any:
+    """Control characters written out. Markup is this page's own."""
+    return value if not isinstance(value, str) or hasattr(value, "__html__") else printable(value)
 
 
 def _views(inputs: Inputs) -> dict[str, Any]:
