@@ -6,9 +6,9 @@
     python benchmarks/mutate.py --only "onnx 7-12"     one trial again, as a problem names it
 
 Each trial damages one whole file by seed (see `benchmarks/mutations/`) and gives it to the commands that read it, in a
-worker process that is kept, and killed where a trial takes more than 60 s. Counted are exceptions that are not ldmc's own, commands of
-more than 20 s or 1 GiB, raw control characters in what is shown, markup of the input in the report. Any of them is exit 1.
-Nothing is written but temporary folders. Linux.
+worker process that is kept, and killed where a trial takes more than 60 s. Counted are exceptions that are not ldmc's
+own, commands of more than 20 s or 1 GiB, raw control characters in what is shown, markup of the input in the report. Any
+of them is exit 1. Nothing is written but temporary folders. Linux.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ _KILL_SECONDS = 60.0  # a trial has several commands of 20 s at most
 _START_SECONDS = 300.0
 _SORTS = ("foreign", "slow", "memory", "raw", "page", "answer")
 # Trials of a kind in a thousand: reading a model takes longer than reading a manifest.
-_SHARES = {"manifest": 240, "records": 90, "checkpoint": 130, "weights": 80, "target": 140, "result": 90, "check": 60, "onnx": 170}
+_SHARES = {
+    "manifest": 240, "records": 90, "checkpoint": 130, "weights": 80, "target": 140, "result": 90, "check": 60, "onnx": 170,
+}  # fmt: skip
+_SAVE = "import sys; from pathlib import Path; from tests.tiny_model import save_tiny_model as s; s(Path(sys.argv[1]))"
 
 
 @dataclass
@@ -105,10 +108,10 @@ class Worker:
 
 def make_whole(folder: Path) -> None:
     """The tiny model of the tests and its bundle, from which trials start."""
-    model = ["-c", "import sys; from pathlib import Path; from tests.tiny_model import save_tiny_model as save; save(Path(sys.argv[1]))"]
-    build = ["-m", "ldmc", "build", "--target", "cpu", "--passes", "onnx,fold", "--model", str(folder / "model"), "--no-report"]
-    for words in ([*model, str(folder / "model")], [*build, "-o", str(folder / "bundle.ldmc")]):
-        subprocess.run([sys.executable, *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    model, bundle = str(folder / "model"), str(folder / "bundle.ldmc")
+    build = ["-m", "ldmc", "build", "--target", "cpu", "--passes", "onnx,fold", "--model", model, "--no-report"]
+    for words in (["-c", _SAVE, model], [*build, "-o", bundle]):
+        subprocess.run([sys.executable, *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 def run_all(trials: list[tuple[str, str]], workers: int, whole: Path) -> dict[str, Tally]:

@@ -1,4 +1,4 @@
-"""Damage to ONNX graphs: cycles, missing values, absurd sizes, attributes of wrong kinds, functions that call themselves."""
+"""Damage to ONNX graphs: cycles, missing values, absurd sizes, attributes of wrong kinds, functions without an end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _DIMS = (0, -1, 1, 7, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63))
 _DTYPES = (0, 1, 7, 8, 10, 14, 16, 17, 22, 23, 26, 99, -1, 2**31 - 1)
 _INTEGERS = (0, 1, -1, 2, 5, 2**31, 2**62, -(2**63), 2**63 - 1)
 _OPS = (
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "Reshape", "Flatten", "Squeeze", "Identity", "Constant", "Shape", "Split", "If",
-    "Loop", "Scan", "Cast", "Range", "Concat", "Slice", "Gather", "Expand", "Tile", "ConstantOfShape", "Resize", "Einsum",
-    "Pad", "Where", "QuantizeLinear", "SequenceConstruct", "Optional", "NoSuchOperator", "",
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Reshape", "Flatten", "Squeeze", "Identity", "Constant", "Shape", "Split",
+    "If", "Loop", "Scan", "Cast", "Range", "Concat", "Slice", "Gather", "Expand", "Tile", "ConstantOfShape", "Resize",
+    "Einsum", "Pad", "Where", "QuantizeLinear", "SequenceConstruct", "Optional", "NoSuchOperator", "",
 )  # fmt: skip
 _DEEP = 30
 
@@ -143,7 +143,8 @@ def _tensor(rng: random.Random, tensor: onnx.TensorProto) -> None:
         tensor.data_location = TensorProto.EXTERNAL
         del tensor.external_data[:]
         for key in rng.sample(("location", "offset", "length", "checksum", "odd"), rng.randrange(1, 5)):
-            tensor.external_data.add(key=key, value=rng.choice(("/etc/passwd", "../../x", "-1", "x", str(2**62), _text(rng))))
+            value = rng.choice(("/etc/passwd", "../../x", "-1", "x", str(2**62), _text(rng)))
+            tensor.external_data.add(key=key, value=value)
     elif kind == 4:
         tensor.name = _text(rng)
     elif kind == 5:
@@ -223,15 +224,14 @@ def _nested(rng: random.Random, model: onnx.ModelProto) -> None:
     for level in range(rng.choice((3, 12, _DEEP))):
         other = helper.make_graph([], "other", [], [])
         name = _text(rng)
-        body = helper.make_graph(
-            [helper.make_node("If", ["c"], [f"o{level}"], name=name, then_branch=body, else_branch=other)], "body", [], []
-        )
+        node = helper.make_node("If", ["c"], [f"o{level}"], name=name, then_branch=body, else_branch=other)
+        body = helper.make_graph([node], "body", [], [])
     model.graph.node.extend(body.node)
 
 
 _DAMAGES: Sequence[Callable[[random.Random, onnx.ModelProto], None]] = (
-    _wires, _wires, _order, _operator, _attribute, _attribute, _initializer, _constant, _types, _types, _versions, _functions,
-    _nested,
+    _wires, _wires, _order, _operator, _attribute, _attribute, _initializer, _constant, _types, _types, _versions,
+    _functions, _nested,
 )  # fmt: skip
 
 
@@ -239,7 +239,9 @@ def _float(name: str, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
-def _model(nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto], weights: list[onnx.TensorProto]) -> onnx.ModelProto:
+def _model(
+    nodes: list[onnx.NodeProto], outputs: list[onnx.ValueInfoProto], weights: list[onnx.TensorProto]
+) -> onnx.ModelProto:
     graph = helper.make_graph(nodes, "seed", [_float("x", [1, 4, 8, 8])], outputs, weights)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 

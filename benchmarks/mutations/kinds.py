@@ -46,7 +46,8 @@ class Bench:
 
     def __init__(self, folder: Path, model: Path, bundle: Path, samples: dict[str, Any]) -> None:
         self.folder = folder
-        self.samples = {**samples, **{f"paper {p.stem}": json.loads(p.read_text()) for p in sorted(_PAPER.glob("*.json"))}}
+        papers = {f"paper {file.stem}": json.loads(file.read_text()) for file in sorted(_PAPER.glob("*.json"))}
+        self.samples = {**samples, **papers}
         self.model, self.bundle, self.whole = folder / "model", folder / "bundle.ldmc", folder / "whole.ldmc"
         shutil.copytree(model, self.model)
         for copy in (self.bundle, self.whole):

@@ -30,7 +30,7 @@ _RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 @dataclass(frozen=True)
 class Problem:
-    """What one command did that it must not. sort: foreign, slow, memory, raw, page or answer. where: kind and seed."""
+    """What a command did that it must not. sort: foreign, slow, memory, raw, page or answer. where: kind and seed."""
 
     sort: str
     where: str

@@ -1,7 +1,7 @@
 """Reading JSON that others may have written: regular files of bounded size, and one meaning each.
 
-Refused are, beside what is no JSON: keys that stand twice, NaN and infinities, numbers that no float holds, and lists in
-lists without end.
+Refused are, beside what is no JSON: keys that stand twice, NaN and infinities, numbers that no float holds, and lists
+within lists without end.
 """
 
 from __future__ import annotations

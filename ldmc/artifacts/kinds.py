@@ -38,6 +38,14 @@ class Kind(Protocol):
 
 
 @dataclass(frozen=True)
+class Anything:
+    """What is looked at elsewhere, or not at all."""
+
+    def fault(self, value: Any, place: str) -> Fault | None:
+        return None
+
+
+@dataclass(frozen=True)
 class Whole:
     """An integer; a bool is none."""
 

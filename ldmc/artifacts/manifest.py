@@ -26,6 +26,12 @@ _ENGINE = Record(
     dict.fromkeys(("part", "module", "tensorrt", "compute_capability"), _TEXT),
     {"layers": Maybe(_COUNT), "weights_bytes": Maybe(_BYTES), "activation_bytes": Maybe(_BYTES)},
 )
+_STAGES = Items(
+    Record(
+        {"component": _TEXT, "pass": _TEXT, "status": _TEXT, "report": _TEXT},
+        {"nodes_before": Maybe(_COUNT), "nodes_after": Maybe(_COUNT)},
+    )
+)
 _WHOLE = Record(
     {
         "source": Record(
@@ -42,10 +48,6 @@ _WHOLE = Record(
         "files": Items(_FILE),
     },
     {
-        "stages": Items(
-            Record({"component": _TEXT, "pass": _TEXT, "status": _TEXT, "report": _TEXT},
-                   {"nodes_before": Maybe(_COUNT), "nodes_after": Maybe(_COUNT)})  # fmt: skip
-        ),
         "insertions": Maybe(Items(Record({"component": _TEXT, "spec": _TEXT, "reason": _TEXT}))),
         "finish": Maybe(
             Record({}, {"steps": Items(Record({"component": _TEXT, "part": _TEXT, "status": _TEXT}))})
@@ -60,7 +62,8 @@ def read_whole_manifest(bundle: Path) -> Manifest:
     """The manifest of `bundle`, with every key that the compiler writes.
 
     Raises:
-        BundleError: there is no bundle, its manifest cannot be read, is of a newer schema, or lacks a key, or one is of a wrong kind.
+        BundleError: there is no bundle, its manifest cannot be read, is of a newer schema, lacks a key, or has one of
+            a wrong kind.
     """
     try:
         manifest = read_manifest(str(bundle))
@@ -79,12 +82,26 @@ def read_whole_manifest(bundle: Path) -> Manifest:
     fault = first_fault(_WHOLE, manifest.data)
     if fault is not None:
         raise BundleError(f"{manifest.path}: {fault}", fix=REBUILD)
-    for index, stage in enumerate(manifest.data.get("stages", ())):
+    read_stages(manifest)
+    return manifest
+
+
+def read_stages(manifest: Manifest) -> list[dict[str, Any]]:
+    """The manifest's records of its stages, in running order: each names a report within the bundle.
+
+    Raises:
+        BundleError: one is not what it must be.
+    """
+    stages: list[dict[str, Any]] = manifest.data.get("stages", [])
+    fault = first_fault(Record({}, {"stages": _STAGES}), manifest.data)
+    if fault is not None:
+        raise BundleError(f"{manifest.path}: {fault}", fix=REBUILD)
+    for stage in stages:
         try:
             manifest.file_path(stage["report"])
         except BundleProblem as problem:
-            raise BundleError(f"{manifest.path}: stages[{index}]: {problem.message}", fix=REBUILD) from problem
-    return manifest
+            raise BundleError(problem.message, fix=problem.fix) from problem
+    return stages
 
 
 def _has(data: Any, path: str) -> bool:

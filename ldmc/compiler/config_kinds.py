@@ -1,6 +1,6 @@
-"""What the configurations of a checkpoint may hold: kinds and ranges of every key, as diffusers' constructors have them.
+"""What the configurations of a checkpoint may hold: kinds and ranges of every key, by diffusers' constructors.
 
-    "layers_per_block": 1000000   ->   unet/config.json: layers_per_block is 1000000, expected a whole number from 1 to 32
+    "layers_per_block": 1000000   ->   layers_per_block is 1000000, expected a whole number from 1 to 32
 
 The kinds are those of the `__init__` of UNet2DModel, UNet2DConditionModel, VQModel and AutoencoderKL (a test holds them
 to these); the ranges are far beyond any model that exists, and near enough that nothing here runs for hours. So what
@@ -53,7 +53,8 @@ UNET2D: dict[str, Kind] = {
     "attn_norm_num_groups": Maybe(_CHANNELS), "add_attention": _FLAG, "num_train_timesteps": Maybe(_COUNT),
 }  # fmt: skip
 UNET2D_CONDITION: dict[str, Kind] = {
-    **_UNET, "only_cross_attention": _each(_FLAG), "layers_per_block": _each(_LAYERS), "norm_num_groups": Maybe(_CHANNELS),
+    **_UNET, "only_cross_attention": _each(_FLAG), "layers_per_block": _each(_LAYERS),
+    "norm_num_groups": Maybe(_CHANNELS),
     "cross_attention_dim": _each(_CHANNELS), "attention_head_dim": _each(_CHANNELS),
     "num_attention_heads": Maybe(_each(_CHANNELS)), "transformer_layers_per_block": _each(_each(_DEPTH)),
     "reverse_transformer_layers_per_block": Maybe(_each(_each(_DEPTH))), "encoder_hid_dim": Maybe(_CHANNELS),
@@ -62,7 +63,7 @@ UNET2D_CONDITION: dict[str, Kind] = {
     "resnet_skip_time_act": _FLAG, "resnet_out_scale_factor": _FACTOR, "time_embedding_act_fn": Maybe(_TEXT),
     "timestep_post_act": Maybe(_TEXT), "time_cond_proj_dim": Maybe(_CHANNELS), "conv_in_kernel": Whole(1, 31),
     "conv_out_kernel": Whole(1, 31), "projection_class_embeddings_input_dim": Maybe(_CHANNELS), "attention_type": _TEXT,
-    "class_embeddings_concat": _FLAG, "mid_block_only_cross_attention": Maybe(_FLAG), "cross_attention_norm": Maybe(_TEXT),
+    "class_embeddings_concat": _FLAG, "mid_block_only_cross_attention": _FLAG, "cross_attention_norm": Maybe(_TEXT),
     "addition_embed_type_num_heads": _CHANNELS,
 }  # fmt: skip
 _AUTOENCODER: dict[str, Kind] = {
@@ -74,8 +75,8 @@ VQ: dict[str, Kind] = {
     "lookup_from_codebook": _FLAG,
 }  # fmt: skip
 KL: dict[str, Kind] = {
-    **_AUTOENCODER, "shift_factor": Maybe(_FACTOR), "latents_mean": _MEANS, "latents_std": _MEANS, "use_quant_conv": _FLAG,
-    "use_post_quant_conv": _FLAG,
+    **_AUTOENCODER, "shift_factor": Maybe(_FACTOR), "latents_mean": _MEANS, "latents_std": _MEANS,
+    "use_quant_conv": _FLAG, "use_post_quant_conv": _FLAG,
 }  # fmt: skip
 CLASSES = {"UNet2DModel": UNET2D, "UNet2DConditionModel": UNET2D_CONDITION, "VQModel": VQ, "AutoencoderKL": KL}
 _STEPS = Whole(1, MOST_TIMESTEPS)

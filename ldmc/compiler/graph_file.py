@@ -4,7 +4,7 @@
     w: float32[-1,3]         initializer 'w' has dimension -1
     F(x) = F(F(x))           function own::F calls itself
 
-What is let through has values that are given once and before they are read, tensors of known dtypes, sizes that can be,
+What is let through has values that are given once and before they are read, tensors of known dtypes, possible sizes,
 attributes of the kinds they say, and functions that end. Whether an operator exists is not looked at: a graph of another
 opset, or with operators of one's own, can be compared all the same. No weight is read, and no file beside this one.
 """
@@ -34,8 +34,8 @@ _BITS = {2: 8, 3: 8, 9: 8, 17: 8, 18: 8, 19: 8, 20: 8, 24: 8, 4: 16, 5: 16, 10: 
          11: 64, 13: 64, 14: 64, 15: 128, 21: 4, 22: 4, 23: 4, 25: 2, 26: 2}  # fmt: skip
 _VALUE_FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 11: "sparse_tensor", 13: "tp", 6: "floats", 7: "ints",
                  8: "strings", 9: "tensors", 10: "graphs", 12: "sparse_tensors", 14: "type_protos"}  # fmt: skip
-_CONSTANTS = {"value": "t", "sparse_value": "sparse_tensor", "value_float": "f", "value_floats": "floats", "value_int": "i",
-              "value_ints": "ints", "value_string": "s", "value_strings": "strings"}  # fmt: skip
+_CONSTANTS = {"value": "t", "sparse_value": "sparse_tensor", "value_float": "f", "value_floats": "floats",
+              "value_int": "i", "value_ints": "ints", "value_string": "s", "value_strings": "strings"}  # fmt: skip
 _NEED_INPUT = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape"})
 
 
@@ -50,7 +50,7 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
         UsageError: it cannot be read, is no ONNX model, or its graph is damaged.
     """
     try:
-        proto = onnx.ModelProto.FromString(read_regular(path, MOST_BYTES))
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(read_regular(path, MOST_BYTES))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", fix=_FIX) from error
     except (DecodeError, ValueError) as error:

@@ -178,7 +178,7 @@ def _range_length(bounds: list[onnx.TensorProto]) -> int:
     if len(values) != 3 or any(len(value) != 1 for value in values) or not values[2][0]:
         raise _NotComputedError
     (start,), (limit,), (delta,) = values
-    return max(0, -((start - limit) // delta))
+    return int(max(0, -((start - limit) // delta)))
 
 
 def _is_number(tensor: onnx.TensorProto) -> bool:

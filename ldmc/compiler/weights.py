@@ -7,7 +7,6 @@ file again, so that its pages do not stay mapped and memory does not grow with t
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import pickle
 import zipfile
@@ -19,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from ldmc.artifacts.documents import read_json
+from ldmc.artifacts.kinds import Record, Table, Text, first_fault
 from ldmc.errors import ModelError
 from ldmc.ir import CHUNK_ELEMENTS
 
@@ -197,10 +198,16 @@ def _modern_key(name: str) -> str:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        wrong = [name for name in names if Path(name).name != name]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        data = read_json(index)
+    except OSError as error:
+        raise ModelError(f"{index} cannot be read: {error.strerror}", fix="download the file again") from error
+    except ValueError as error:
         raise ModelError(f"{index} is not a shard index: {error}", fix="download the file again") from error
+    fault = first_fault(Record({"weight_map": Table(Text())}), data)
+    if fault is not None:
+        raise ModelError(f"{index} is not a shard index: {fault}", fix="download the file again")
+    names = sorted(set(data["weight_map"].values()))
+    wrong = [name for name in names if Path(name).name != name]
     if wrong or not names:
         said = f"{wrong[0]!r} is no file beside it" if wrong else "it names no file"
         raise ModelError(f"{index} is not a shard index: {said}", fix="download the file again")

@@ -148,7 +148,6 @@ def _sort(given: Given, inputs: Inputs) -> None:
         check_result(data, given.label)
         inputs.results.append(given)
     elif {"bundle", "stages", "write"} <= data.keys():
-        _hold(given, BUILD)
         inputs.builds.append(given)
     elif {"ok", "components"} <= data.keys() or data.keys() & {"stages", "blocks"}:
         _hold(given, CHECK)
@@ -177,6 +176,7 @@ def _attach(build: Given, inputs: Inputs) -> None:
     name = Path(str(build.data["bundle"])).name
     for index, bundle in enumerate(inputs.bundles):
         if bundle.label == name:
+            _hold(build, BUILD)
             inputs.bundles[index] = replace(bundle, build=build.data)
             return
     raise UsageError(f"{build.label} is the build of {name}, which is not in this report", fix=f"give {name}, too")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def write_report(inputs: Iterable[Path | Json], output: Path) -> int:
         UsageError, BundleError: an input is not what it must be. LdmcError: `output` cannot be written.
     """
     inputs = list(inputs)
-    if any(isinstance(item, Path) and item.resolve() == output.resolve() for item in inputs):
+    if any(isinstance(item, Path) and _same(item, output) for item in inputs):
         raise UsageError(
             f"{output} is what the report is made of, and would be replaced by it", fix="give another file with -o"
         )
@@ -56,6 +57,11 @@ def render(inputs: Inputs) -> str:
         **_views(inputs), script=script, style=style, script_hash=_sha256(script), version=ldmc.__version__
     )
     return "\n".join(line.rstrip() for line in page.splitlines() if line.strip()) + "\n"
+
+
+def _same(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one place; a link that leads to itself leads nowhere else."""
+    return os.path.realpath(a) == os.path.realpath(b)
 
 
 def _shown(value: Any) -> Any:

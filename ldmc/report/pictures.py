@@ -105,7 +105,7 @@ def _decode(encoded: Any) -> Any:
         return None
     try:
         values = np.asarray(imread(io.BytesIO(content), format="png"))
-    except Exception:  # noqa: BLE001  Pillow raises SyntaxError, OSError, zlib's error and others for what it cannot read
+    except Exception:  # noqa: BLE001  Pillow raises SyntaxError, zlib.error and others
         return None
     values = np.atleast_3d(values)
     if values.shape[2] == 1:

@@ -1,4 +1,4 @@
-"""What is in the JSON that a page is made of, as far as the page relies on it: bundles' records, builds, verifications."""
+"""What is in the JSON that a page is made of, as far as it relies on it: bundles' records, builds, verifications."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PHASE = Record(
 _PHASES: dict[str, Kind] = dict.fromkeys(("build_host", "build_device", "run"), _PHASE)
 MEMORY = Record(
     {
-        "target": _TEXT, "budget_bytes": Maybe(Whole(1, 10**18)), "fits": Flag(), "over_bytes": Whole(-(10**18), 10**18),
-        "load": _TEXT, "components": Table(Record(_PHASES)), **_PHASES,
+        "target": _TEXT, "budget_bytes": Maybe(Whole(1, 10**18)), "fits": Flag(),
+        "over_bytes": Whole(-(10**18), 10**18), "load": _TEXT, "components": Table(Record(_PHASES)), **_PHASES,
     },
     {
         "basis": Record({}, dict.fromkeys(_PHASES, Record({"basis": _TEXT, "source": _TEXT}))),

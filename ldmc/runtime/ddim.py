@@ -13,6 +13,7 @@ from .errors import BundleProblem, InputProblem
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+MOST_TRAIN_STEPS = 100000  # a hundred times what models are trained with; each costs memory and, for some, time
 TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
 REBUILD = "build the bundle again from a model with a DDIM scheduler that ldmc supports"
 
@@ -27,8 +28,8 @@ class DDIM(object):
     """
 
     def __init__(self, config):
-        self.train_steps = _integer(config, "num_train_timesteps", 1000, 1)
-        self.steps_offset = _integer(config, "steps_offset", 0, 0)
+        self.train_steps = _integer(config, "num_train_timesteps", 1000, 1, MOST_TRAIN_STEPS)
+        self.steps_offset = _integer(config, "steps_offset", 0, 0, MOST_TRAIN_STEPS)
         self.prediction_type = _choice(config, "prediction_type", "epsilon", PREDICTION_TYPES)
         self.timestep_spacing = _choice(config, "timestep_spacing", "leading", TIMESTEP_SPACINGS)
         self.clip_range = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None
@@ -112,10 +113,11 @@ class DDIM(object):
         return signal * sample - sigma * output, signal * output + sigma * sample
 
 
-def _integer(config, key, default, least):
+def _integer(config, key, default, least, most):
     value = config.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise BundleProblem("the scheduler's %s is %r, expected an integer from %d" % (key, value, least), REBUILD)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        message = "the scheduler's %s is %r, expected an integer from %d to %d" % (key, value, least, most)
+        raise BundleProblem(message, REBUILD)
     return value
 
 

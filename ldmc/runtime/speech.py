@@ -3,7 +3,7 @@
 import re
 import sys
 
-# C0 less tab and newline, DEL, C1, what turns the direction of text, and halves of surrogate pairs, which no stream takes.
+# C0 less tab and newline, DEL, C1, what turns the direction of text, and lone surrogates, which no stream takes.
 _NOT_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 

@@ -26,7 +26,7 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(emoji=False, **options)
 
-    def render_str(self, text: str, **how: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **how: Any) -> Text:
         """See `Console.render_str`; here what is laid out is already as wide as it will be shown."""
         return super().render_str(printable(text), **how)
 

@@ -86,6 +86,9 @@ def check_result(data: Mapping[str, Any], label: str) -> None:
                 raise wrong(label, f"{section}.{key}", data[section][key], "a string, a number or null")
     if not (data["machine"].get("memory_bytes") is None or _is_number(data["machine"]["memory_bytes"])):
         raise wrong(label, "machine.memory_bytes", data["machine"]["memory_bytes"], "a number or null")
+    idle = data["power"].get("idle_watts")
+    if not (idle is None or _is_number(idle)):
+        raise wrong(label, "power.idle_watts", idle, "a number or null")
     for index, level in enumerate(levels):
         _check_level(label, f"levels[{index}]", level)
 

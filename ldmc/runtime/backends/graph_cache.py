@@ -8,10 +8,9 @@
     unet/optimized-0-0123456789abcdef/           has a folder of its own
 
 A folder is made under another name and renamed, so it is whole or not there. Who makes one holds a lock
-on the component's folder; who waits for the lock then finds it made.
+on the component's folder; who waits for the lock then finds it made, or after a minute does without.
 """
 
-import contextlib
 import io
 import json
 import os
@@ -21,6 +20,7 @@ import uuid
 
 from ..digest import sha256_of_file, sha256_of_text
 from ..files import flush
+from ..locks import locked_folder
 
 PREFIX = "optimized-"
 MODEL_NAME = "model.onnx"
@@ -61,24 +61,12 @@ class GraphCache(object):
             return False
         return True
 
-    @contextlib.contextmanager
     def locked(self):
-        """Waits until no other process works on this component's folder. Gives False where there are no locks."""
-        try:
-            import fcntl
-        except ImportError:  # Windows: two first loads both work, one folder wins
-            yield False
-            return
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                held = True
-            except OSError:  # a network filesystem without locks
-                held = False
-            yield held
-        finally:
-            os.close(handle)
+        """A context in which no other process works on this component's folder. Gives False where there are no locks.
+
+        Raises: BundleProblem, on entering, where another process goes on working there for too long.
+        """
+        return locked_folder(self.folder)
 
     def make(self, save):
         """Makes the folder anew. `save(path)` writes the graph to `path` and its weights beside it.

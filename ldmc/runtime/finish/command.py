@@ -14,10 +14,10 @@ import tempfile
 
 from ..backends.onnxruntime_cuda import PROVIDER
 from ..errors import BundleProblem
+from ..locks import locked_file
 from ..speech import complaint, printable
 from . import plan
 from .flow import Finisher, Options
-from .lock import locked
 
 INTERRUPTED = 130
 
@@ -83,7 +83,7 @@ def _finisher(wanted, said):
 def _finish(wanted, said, report):
     finisher = _finisher(wanted, said)
     record = finisher.record
-    with locked(record.working_path("lock")):
+    with locked_file(record.working_path("lock")):
         record.reload()
         said.line("checking %s" % record.root)
         if wanted.again:
