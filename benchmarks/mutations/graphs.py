@@ -16,9 +16,9 @@ _DIMS = (0, -1, 1, 7, 2**31, 2**40, 2**62, 2**63 - 1, -(2**63))
 _DTYPES = (0, 1, 7, 8, 10, 14, 16, 17, 22, 23, 26, 99, -1, 2**31 - 1)
 _INTEGERS = (0, 1, -1, 2, 5, 2**31, 2**62, -(2**63), 2**63 - 1)
 _OPS = (
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "Reshape", "Flatten", "Squeeze", "Identity", "Constant", "Shape", "Split",
-    "If", "Loop", "Scan", "Cast", "Range", "Concat", "Slice", "Gather", "Expand", "Tile", "ConstantOfShape", "Resize",
-    "Einsum", "Pad", "Where", "QuantizeLinear", "SequenceConstruct", "Optional", "NoSuchOperator", "",
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "Reshape", "Flatten", "Squeeze", "Identity", "Constant", "Shape",
+    "Split", "If", "Loop", "Scan", "Cast", "Range", "Concat", "Slice", "Gather", "Expand", "Tile", "ConstantOfShape",
+    "Resize", "Einsum", "Pad", "Where", "QuantizeLinear", "SequenceConstruct", "Optional", "NoSuchOperator", "",
 )  # fmt: skip
 _DEEP = 30
 

@@ -10,10 +10,10 @@ ESCAPE = "\x1b]0;owned\x07\x1b[31mred\x1b[0m"
 _DEEP = 400
 TEXTS = (
     "", " ", "x" * 3000, ESCAPE, "\x9b31m", "bell\x07\b\x00", "a\rb", "one\nfix:   two", "[bold red]loud[/bold red]",
-    "[/]", "[/nope]", "[link=file:///etc/passwd]x[/link]", "\\[", SCRIPT, '"><img src=x onerror=alert(7)>', "]]>", "$x$",
-    "%s%d", "{0}{x}", "../../../etc/passwd", "/etc/passwd", "C:\\x", "a/../../b", ".", "\u202egnp.exe", "\u2066x",
-    "\ufeff", "\ud800", "\U0001f600" * 9, "e\u0301\u0301\u0301", "\u0661\u0662", "nan", "1e999", "0x10", "float32",
-    "fp16,onnx", "unet", "None",
+    "[/]", "[/nope]", "[link=file:///etc/passwd]x[/link]", "\\[", SCRIPT, '"><img src=x onerror=alert(7)>', "]]>",
+    "$x$", "%s%d", "{0}{x}", "../../../etc/passwd", "/etc/passwd", "C:\\x", "a/../../b", ".", "\u202egnp.exe",
+    "\u2066x", "\ufeff", "\ud800", "\U0001f600" * 9, "e\u0301\u0301\u0301", "\u0661\u0662", "nan", "1e999", "0x10",
+    "float32", "fp16,onnx", "unet", "None",
 )  # fmt: skip
 NUMBERS = (
     0, 1, -1, 2, 7, 255, 1000, 10**5, 10**6, 10**8, 2**31, 2**31 - 1, -(2**31), 2**63, 2**64, -(2**63), 10**30, 0.5,

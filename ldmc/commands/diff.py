@@ -28,13 +28,12 @@ def diff(a: str, b: str, form: str, full: bool, exit_code: bool, as_json: bool) 
       ldmc diff ldm.cpu.ldmc:unet:onnx ldm.cpu.ldmc:unet:fold
     """
     from ldmc.compiler import diff_render, references
-    from ldmc.runtime.speech import printable
 
     comparison = references.compare(a, b)
     if as_json or form == "json":
         emit(diff_render.to_json(comparison), True)
     elif form == "markdown":
-        click.echo(printable(diff_render.to_markdown(comparison, full=full)))
+        click.echo(diff_render.to_markdown(comparison, full=full))
     else:
         diff_render.to_table(comparison, console(False), full=full)
     if exit_code and not comparison.equal:

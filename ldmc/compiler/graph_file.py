@@ -4,9 +4,9 @@
     w: float32[-1,3]         initializer 'w' has dimension -1
     F(x) = F(F(x))           function own::F calls itself
 
-What is let through has values that are given once and before they are read, tensors of known dtypes, possible sizes,
-attributes of the kinds they say, and functions that end. Whether an operator exists is not looked at: a graph of another
-opset, or with operators of one's own, can be compared all the same. No weight is read, and no file beside this one.
+What is let through has values that are given once and before they are read, tensors of known dtypes, sizes that can
+be, attributes of the kinds they say, and functions that end. Whether an operator exists is not looked at: a graph of
+another opset, or with operators of one's own, can be compared all the same. No weight is read, and no file beside it.
 """
 
 from __future__ import annotations
@@ -61,8 +61,6 @@ def read_onnx(path: str | Path) -> onnx.ModelProto:
         _check_model(proto)
     except _Fault as fault:
         raise UsageError(f"{path}: is a damaged ONNX model: {fault}", fix=_FIX) from fault
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is a damaged ONNX model: a name in it is no UTF-8", fix=_FIX) from error
     return proto
 
 
@@ -74,6 +72,7 @@ def not_onnx(path: str | Path) -> UsageError:
 def _check_model(proto: onnx.ModelProto) -> None:
     domains = Counter("" if opset.domain == "ai.onnx" else opset.domain for opset in proto.opset_import)
     for opset in proto.opset_import:
+        _check_names(opset.domain)
         if not 1 <= opset.version <= MOST_OPSET:
             raise _Fault(f"opset {opset.version} of domain {opset.domain or 'ai.onnx'!r}")
         if domains["" if opset.domain == "ai.onnx" else opset.domain] > 1:
@@ -118,6 +117,7 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], known: set[str], outer: tuple[
     scopes = (known, *outer)
     for node in nodes:
         where = f"node {node.name or (node.output[0] if node.output else '')!r}"
+        _check_names(node.name, node.op_type, node.domain, *node.input, *node.output)
         if not node.op_type:
             raise _Fault(f"{where} has no operator")
         for name in node.input:
@@ -134,6 +134,13 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], known: set[str], outer: tuple[
             known.add(name)
 
 
+def _check_names(*names: str | bytes) -> None:
+    """protobuf gives as bytes what it cannot give as text."""
+    for name in names:
+        if isinstance(name, bytes):
+            raise _Fault(f"the name {name[:40]!r} is no UTF-8")
+
+
 def subgraphs(node: onnx.NodeProto) -> Iterator[_Graph]:
     """The branches and bodies of one node."""
     for attribute in node.attribute:
@@ -146,6 +153,7 @@ def _check_attributes(node: onnx.NodeProto, where: str) -> None:
     names = Counter(attribute.name for attribute in node.attribute)
     for attribute in node.attribute:
         place = f"attribute {attribute.name!r} of {where}"
+        _check_names(attribute.name, attribute.ref_attr_name)
         if names[attribute.name] > 1 or not attribute.name:
             raise _Fault(f"{place} stands {names[attribute.name]} times or has no name")
         if attribute.ref_attr_name:
@@ -169,6 +177,7 @@ def _other_fields(attribute: onnx.AttributeProto, own: str) -> bool:
 
 
 def _check_tensor(tensor: onnx.TensorProto, where: str) -> None:
+    _check_names(tensor.name)
     bits = _BITS.get(tensor.data_type)
     if bits is None and tensor.data_type != onnx.TensorProto.STRING:
         raise _Fault(f"{where} is of data type {tensor.data_type}")
@@ -198,6 +207,7 @@ def _elements(dims: Iterable[int], where: str) -> int:
 
 def _check_value(value: onnx.ValueInfoProto) -> None:
     where = f"value {value.name!r}"
+    _check_names(value.name)
     if not value.name:
         raise _Fault("a value has a type and no name")
     kind = value.type.tensor_type

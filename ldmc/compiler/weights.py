@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ class _PickleFile:
         try:
             # The format of torch before 1.6 is no zip archive and cannot be mapped.
             state = load(mmap=zipfile.is_zipfile(self.path))
-        except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  the unpickler raises whatever comes of a damaged opcode
             raise _broken(self.path, error) from error
         if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
             raise ModelError(

@@ -6,17 +6,18 @@
 """
 
 import copy
-import io
 import json
 import os
 
 from .digest import sha256_of_file
 from .errors import BundleProblem
+from .files import read_regular
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 REBUILD = "build the bundle again with `ldmc build`, or copy it again whole"
 SHOWN_PROBLEMS = 5
+MOST_BYTES = 1 << 26
 
 _KEYS = (("name", str), ("target", str), ("components", dict), ("scheduler", dict), ("files", list))
 _COMPONENT_KEYS = (("form", str), ("parts", list), ("inputs", list), ("outputs", list))
@@ -147,9 +148,8 @@ def read_manifest(path):
         raise BundleProblem(message, "give the path of a folder NAME.TARGET.ldmc made by `ldmc build`; if this was "
                             "one, copy it again whole")
     try:
-        with io.open(where, encoding="utf-8") as stream:
-            data = json.load(stream)
-    except ValueError as problem:  # UnicodeDecodeError and JSONDecodeError are both ValueErrors
+        data = json.loads(read_regular(where, MOST_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as problem:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise BundleProblem("%s is not JSON: %s" % (where, problem), REBUILD)
     except OSError as problem:
         raise BundleProblem("cannot read %s: %s" % (where, problem.strerror or problem), REBUILD)

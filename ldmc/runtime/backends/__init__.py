@@ -16,6 +16,7 @@ import importlib
 
 from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
+from .onnx_functions import refuse_functions
 
 MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt", "torchscript": "torchscript", "aoti": "aoti"}
 # A part that says where it runs, beside its form.
@@ -45,6 +46,9 @@ def open_component(manifest, entry, options, remarks):
     Raises: BundleProblem for a form without an engine, and for parts that do not fit together.
     """
     check_chain(manifest, entry)
+    for part in entry.parts:
+        if part.form == "onnx":
+            refuse_functions(manifest.file_path(part.file))
     modules = [_module(manifest, part) for part in entry.parts]
     links = []
     try:
