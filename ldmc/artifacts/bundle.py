@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ldmc import runtime
 from ldmc.artifacts import graphs
+from ldmc.artifacts.abandoned import remove, remove_abandoned
 from ldmc.artifacts.exchange import exchange
 from ldmc.errors import BundleError, LdmcError
 from ldmc.runtime import leftovers, stopping
@@ -58,7 +58,7 @@ class BundleWriter:
             self._announce()
             with writing(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                _remove_abandoned(self.path)
+                remove_abandoned(self.path)
                 check_output(self.path, force=self.force)
                 self.folder.mkdir()
         except BaseException:
@@ -153,7 +153,7 @@ class BundleWriter:
             if not (self.force and os.path.lexists(self.path)):
                 os.rename(self.folder, self.path)
             elif exchange(self.folder, self.path):
-                _remove(self.folder)  # the old one, now
+                remove(self.folder)  # the old one, now
             else:
                 self._rename_twice()
 
@@ -169,11 +169,11 @@ class BundleWriter:
                     os.rename(replaced, self.path)
                 raise
             self._announced.enter_context(leftovers.temporary(replaced))
-        _remove(replaced)
+        remove(replaced)
 
     def _clean_up(self) -> None:
         """Remove what is not the bundle: the temporary folder, and folders made for nothing."""
-        _remove(self.folder)
+        remove(self.folder)
         for folder in self._made:
             with contextlib.suppress(OSError):  # not empty: the bundle is in it
                 folder.rmdir()
@@ -280,28 +280,3 @@ def _write_json(data: Any, file: Path) -> None:
     )  # reports hold whole graphs; the manifest is read by people
     text = json.dumps(data, indent=indent, sort_keys=True, separators=None if indent else (",", ":"))
     file.write_text(text + "\n", encoding="utf-8")
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, or a link to one but not what it leads to; what cannot be removed stays."""
-    if os.path.islink(folder):  # False, too, for a name that no system takes
-        with contextlib.suppress(OSError):
-            folder.unlink()
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove temporary folders of builds of this bundle whose process is gone.
-
-    One that was killed just as it replaced a bundle has put the old one aside: it is put back.
-    """
-    for kind in ("old", "tmp"):
-        for folder in sorted(path.parent.glob(f".{glob.escape(path.name)}.{kind}-*")):
-            pid = folder.name.rpartition("-")[2]
-            if pid.isdigit() and Path(f"/proc/{pid}").exists() and int(pid) != os.getpid():
-                continue
-            if kind == "old" and not os.path.lexists(path) and (folder / MANIFEST_NAME).is_file():
-                os.rename(folder, path)
-                continue
-            _remove(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def _check_outputs(files: list[Path]) -> None:
     """Refuse, before long work, files that cannot be written, or that would replace each other."""
     for file in files:
         check_writable(file)
-    places = [file.resolve() for file in files]
+    places = [os.path.realpath(file) for file in files]
     twice = next((file for file, place in zip(files, places, strict=True) if places.count(place) > 1), None)
     if twice is not None:
         raise UsageError(

@@ -32,9 +32,9 @@ bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 def console(as_json: bool) -> Console:
     """Where people read: stdout, or stderr where stdout is for JSON."""
-    from ldmc.terminal.console import PrintableConsole
+    from ldmc.terminal.text import Terminal
 
-    return PrintableConsole(stderr=as_json, soft_wrap=False)
+    return Terminal(stderr=as_json, soft_wrap=False)
 
 
 def emit(answer: Any, as_json: bool) -> None:
@@ -45,7 +45,7 @@ def emit(answer: Any, as_json: bool) -> None:
 
 def warn(remarks: list[str], to: Console) -> None:
     """What the runtime could not do, or the user should know of a bundle."""
-    from rich.markup import escape
+    from ldmc.terminal.text import escape
 
     for remark in remarks:
         to.print(f"[yellow]warning:[/] {escape(remark)}")

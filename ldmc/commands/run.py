@@ -15,7 +15,7 @@ from ldmc.errors import UsageError
 @click.option("--seed", default=0, show_default=True)
 @click.option("--steps", default=20, show_default=True, help="Steps of the bundle's sampler.")
 @click.option("--batch", default=1, show_default=True, help="Pictures to draw; picture k has seed SEED+k.")
-@click.option("--eta", default=0.0, show_default=True, help="Fresh noise per step, 0 to 1 (DDIM): 1 is as noisy as DDPM.")
+@click.option("--eta", default=0.0, show_default=True, help="Fresh noise per step, 0 to 1, for DDIM; 1 is DDPM.")
 @click.option("--grid", is_flag=True, help="Write the batch as one picture.")
 @click.option("--threads", type=int, help="Threads of the engine. Default: one per core.")
 @sources_option
@@ -43,11 +43,10 @@ def run(
     Example:
       ldmc run digits-ldm.cpu.ldmc --batch 16 --grid -o digits.png
     """
-    from rich.markup import escape
-
     from ldmc import runtime
     from ldmc.runtime import png
     from ldmc.terminal import RichProgress
+    from ldmc.terminal.text import escape
 
     terminal = console(as_json)
     _check_picture(output)

@@ -11,14 +11,14 @@ What is not supported is refused here, by its name and before any work; see `con
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ldmc.artifacts.documents import read_json
 from ldmc.compiler.config_keys import INDEX, KEYS, check_keys
+from ldmc.compiler.config_kinds import check_network
 from ldmc.compiler.repairs import repaired
 from ldmc.compiler.scheduler import scheduler_section
 from ldmc.errors import ModelError
@@ -74,6 +74,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     scheduler["_class_name"] = _scheduler_class(paths[3], index, scheduler)
     for path, config, allowed in ((paths[1], unet, UNETS), (paths[2], decoder, DECODERS)):
         _check_class(path, config, allowed)
+        check_network(path, config)
         check_keys(str(path), config, KEYS[config["_class_name"]], config["_class_name"])
     if unet["_class_name"] != PIPELINES[pipeline]:
         raise ModelError(
@@ -95,38 +96,23 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except FileNotFoundError as error:
         raise ModelError(
             f"{path} is missing",
             fix="--model takes a folder in diffusers layout (model_index.json, unet/, vqvae/ or vae/, scheduler/)",
         ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} is not JSON: {error}", fix="download the file again, or mend it") from error
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read: {error.strerror}", fix="check the path and its permissions"
         ) from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not JSON: {error}", fix="download the file again, or mend it") from error
     if not isinstance(data, dict):
         raise ModelError(
             f"{path} holds a JSON {type(data).__name__}, not an object", fix="download the file again"
         )
-    if wrong := _not_finite(data, ""):
-        raise ModelError(
-            f"{path}: {wrong}, which no trained model has", fix="set it to the number the model was trained with"
-        )
     return data
-
-
-def _not_finite(value: Any, place: str) -> str:
-    """Where in `value` a number is NaN or infinite; empty where none is."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{place} is {value}"
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in pairs:
-        if wrong := _not_finite(item, f"{place}[{key}]" if isinstance(value, list) else str(key)):
-            return wrong
-    return ""
 
 
 def _pipeline(path: Path, index: Mapping[str, Any]) -> str:
@@ -194,9 +180,6 @@ def _check_scaling(path: Path, decoder: Mapping[str, Any]) -> None:
             raise ModelError(
                 f"{path}: {key} is {value!r}", fix="set it to the number the model was trained with"
             )
-    upcast = decoder.get("force_upcast", False)
-    if not isinstance(upcast, bool):
-        raise ModelError(f"{path}: force_upcast is {upcast!r}, expected true or false", fix="set it to either")
     mean, std = decoder.get("latents_mean"), decoder.get("latents_std")
     if mean is not None and decoder.get("shift_factor"):
         raise ModelError(

@@ -19,12 +19,12 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ldmc.compiler.diff import Change, GraphDiff, NodeChange, OpCount, Total
+from ldmc.compiler.markdown import cell, code
 from ldmc.compiler.references import Comparison
 from ldmc.compiler.summary import NodeSummary
 
@@ -73,14 +73,14 @@ def to_table(comparison: Comparison, console: Console, *, full: bool = False) ->
 
 def to_markdown(comparison: Comparison, *, full: bool = False) -> str:
     """A document for a README or a review: one table and the lists per component."""
-    lines = [f"A: `{comparison.a}`  ", f"B: `{comparison.b}`"]
+    lines = [f"A: {code(comparison.a)}  ", f"B: {code(comparison.b)}"]
     for name, diff in comparison.diffs.items():
-        lines += ["", f"### {name or 'graph'}", ""]
+        lines += ["", f"### {cell(name) or 'graph'}", ""]
         if diff.equal:
             lines.append(f"No difference ({_totals_line(diff)}).")
             continue
         lines += ["| op | A | B | change |", "|---|--:|--:|--:|"]
-        lines += ["| " + " | ".join(_op_row(count)) + " |" for count in diff.ops]
+        lines += ["| " + " | ".join(map(cell, _op_row(count))) + " |" for count in diff.ops]
         lines += [
             "| " + " | ".join(f"**{cell}**" for cell in _total_row(total)) + " |" for total in diff.totals
         ]
@@ -148,7 +148,7 @@ def _change_lists(diff: GraphDiff) -> tuple[tuple[str, tuple[Change, ...]], ...]
 
 def _op_table(name: str, diff: GraphDiff) -> Table:
     table = Table(
-        title=escape(name) or None,
+        title=Text(name) if name else None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -159,7 +159,7 @@ def _op_table(name: str, diff: GraphDiff) -> Table:
     for heading in ("A", "B", "change"):
         table.add_column(heading, justify="right", no_wrap=True)
     for count in diff.ops:
-        table.add_row(*map(escape, _op_row(count)), style="dim" if count.a == count.b else "")
+        table.add_row(*map(Text, _op_row(count)), style="dim" if count.a == count.b else "")
     table.add_section()
     for total in diff.totals:
         table.add_row(*_total_row(total), style="bold")
@@ -226,15 +226,15 @@ def _change_text(change: Change) -> str:
 
 def _change_markdown(change: Change) -> str:
     what, _, rest = _change_text(change).partition(": ")
-    return f"{what}: `{rest}`"
+    return f"{cell(what)}: {code(rest)}"
 
 
 def _node_markdown(node: NodeSummary) -> str:
-    return f"{node.op} `{node.key}` {_types(node)}"
+    return f"{cell(node.op)} {code(node.key)} {cell(_types(node))}"
 
 
 def _changed_markdown(node: NodeChange) -> str:
-    return f"{node.op} `{node.output}`: {'; '.join(_change_markdown(change) for change in node.changes)}"
+    return f"{cell(node.op)} {code(node.output)}: {'; '.join(_change_markdown(change) for change in node.changes)}"
 
 
 def _markdown_list(title: str, items: Sequence[str], full: bool) -> Iterator[str]:

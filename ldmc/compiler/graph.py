@@ -17,8 +17,8 @@ from pathlib import Path
 import onnx
 import onnx.inliner
 import onnx_ir as ir
-from google.protobuf.message import DecodeError
 
+from ldmc.compiler.graph_file import read_onnx
 from ldmc.compiler.liveness import peak_activation
 from ldmc.compiler.macs import graph_macs
 from ldmc.compiler.shapes import INLINE_BYTES, infer_types, is_small
@@ -90,24 +90,16 @@ def load_summary(path: str | Path) -> GraphSummary:
 
     Raises UsageError where the file cannot be read or is not an ONNX model.
     """
-    try:
-        proto = onnx.load(str(path), load_external_data=False)
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error.strerror}", fix="give an ONNX file or a bundle"
-        ) from error
-    except (DecodeError, ValueError) as error:
-        raise _not_onnx(path) from error
-    if not proto.ir_version or not proto.graph.output:
-        raise _not_onnx(path)
+    proto = read_onnx(path)
     _set_weights_aside(proto.graph)
-    if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
-    return summarise(ir.from_proto(proto))
-
-
-def _not_onnx(path: str | Path) -> UsageError:
-    return UsageError(f"{path}: is not an ONNX model", fix="give an ONNX file or a bundle")
+    try:
+        if proto.functions:
+            proto = onnx.inliner.inline_local_functions(proto)
+        model = ir.from_proto(proto)
+    except Exception as error:  # noqa: BLE001  neither library says what it raises
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UsageError(f"{path}: is an ONNX model that cannot be read: {reason}", fix="see onnx.checker") from error
+    return summarise(model)
 
 
 def _set_weights_aside(graph: onnx.GraphProto) -> None:

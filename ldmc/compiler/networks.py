@@ -225,7 +225,7 @@ def construct(config: Mapping[str, Any]) -> Any:
         )
     try:
         return cls.from_config(known).eval()
-    except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001  diffusers and torch raise what comes of a value, asserts included
         raise ModelError(
             f"{config['_class_name']}: diffusers cannot build this configuration: {error}",
             fix="check config.json",

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ldmc.artifacts.documents import read_json
+from ldmc.artifacts.kinds import Anything, Maybe, Record, Table, Text, first_fault
+from ldmc.artifacts.manifest import read_stages
 from ldmc.compiler.diff import GraphDiff, diff_graphs
 from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import BundleError, UsageError
 from ldmc.runtime.errors import BundleProblem
-from ldmc.runtime.checks.strict_json import read_json
-from ldmc.runtime.manifest import MANIFEST_NAME, REBUILD, Manifest, check_files, read_manifest
+from ldmc.runtime.manifest import MANIFEST_NAME, Manifest, check_files, read_manifest
 
-MOST_REPORT_BYTES = 256 * 2**20  # a report holds a whole graph
+_REPORT = Record({"component": Text(), "pass": Text()}, {"form": Text(), "graph": Maybe(Table(Anything()))})
 BARE = ""  # the component name of a plain ONNX file, which does not say whose graph it is
 
 
@@ -187,8 +189,8 @@ def _stage_graph(bundle: Path, stage: _Stage, stages: list[_Stage]) -> GraphSumm
 def _from_report(bundle: Path, stage: _Stage) -> GraphSummary:
     try:
         return GraphSummary.from_json(stage.graph or {})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(bundle / "reports" / f"{stage.name}.json", error) from error
+    except ValueError as error:
+        raise _damaged(bundle / "reports" / stage.component / f"{stage.name}.json", str(error)) from error
 
 
 def _final(bundle: Path, name: str, stages: list[_Stage], manifest: Manifest) -> GraphSummary:
@@ -227,21 +229,18 @@ def _interface(graph: GraphSummary) -> list[tuple[str, tuple[int, ...]]]:
 
 def _stages(manifest: Manifest) -> Iterator[_Stage]:
     """The stages that have a report, in the order in which they ran."""
-    for record in manifest.data.get("stages", []):
-        if not record.get("report"):
-            continue
+    for record in read_stages(manifest):
         path = Path(manifest.listed_path(record["report"]))
         report = _read_json(path)
-        try:
-            graph = report.get("graph")
-            yield _Stage(report["component"], path.stem, report["pass"], str(report.get("form", "?")), graph)
-        except (KeyError, AttributeError) as error:
-            raise _damaged(path, error) from error
+        fault = first_fault(_REPORT, report)
+        if fault is not None:
+            raise _damaged(path, str(fault))
+        yield _Stage(report["component"], path.stem, report["pass"], report.get("form", "?"), report.get("graph"))
 
 
 def _read_manifest(bundle: Path) -> Manifest:
     """The manifest, checked by the format's own reader."""
-    if not (bundle / MANIFEST_NAME).is_file():
+    if not (bundle / MANIFEST_NAME).exists():
         raise UsageError(
             f"{bundle} is a folder and no bundle: it has no {MANIFEST_NAME}", fix="give a bundle or a file"
         )
@@ -255,13 +254,15 @@ def _read_manifest(bundle: Path) -> Manifest:
 
 def _read_json(path: Path) -> Any:
     try:
-        return read_json(str(path), MOST_REPORT_BYTES)[0]
-    except BundleProblem as problem:
-        raise BundleError(problem.message, fix=REBUILD) from problem
+        return read_json(path)
+    except OSError as error:
+        raise _damaged(path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
 
 
-def _damaged(path: Path, error: Exception) -> BundleError:
-    return BundleError(f"{path} cannot be read: {error}", fix="build the bundle again")
+def _damaged(path: Path, reason: str) -> BundleError:
+    return BundleError(f"{path} cannot be read: {reason}", fix="build the bundle again")
 
 
 def _example(bundle: Path, stages: list[_Stage]) -> str:

@@ -10,6 +10,7 @@ computed here and inference goes on with them. It works on a copy whose weights 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -28,6 +29,7 @@ ARITHMETIC = frozenset(
 )
 REARRANGING = frozenset({"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze"})
 SHAPE_OPS = ARITHMETIC | REARRANGING
+MOST_ELEMENTS = 2**16  # of a value that is computed here
 MAX_ROUNDS = 4  # a shape may depend on a shape; exporters nest them once or twice
 
 
@@ -40,7 +42,7 @@ def infer_types(model: ir.Model) -> dict[str, TensorType]:
     for _ in range(MAX_ROUNDS):
         try:
             proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-        except onnx.shape_inference.InferenceError:
+        except Exception:  # noqa: BLE001  besides its InferenceError, whatever its C++ throws at a wrong attribute
             break
         if not _compute_shapes(proto.graph):
             break
@@ -94,29 +96,89 @@ def _types(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorType]]:
 
 def _compute_shapes(graph: onnx.GraphProto) -> bool:
     """Replace the integer arithmetic on known shapes by its results; False where there was none."""
-    known = {tensor.name for tensor in graph.initializer if _is_number(tensor)}
     types = dict(_types(graph))
-    arithmetic: list[onnx.NodeProto] = []
+    arithmetic = _Arithmetic({tensor.name: tensor for tensor in graph.initializer if _is_number(tensor)}, types)
     rest: list[onnx.NodeProto] = []
     before = len(graph.node)
-    for node in graph.node:
-        value = _stated(node, types)
-        if value is not None:
-            graph.initializer.append(onnx.numpy_helper.from_array(value, node.output[0]))
-            known.add(node.output[0])
-        elif node.op_type in SHAPE_OPS and not node.domain and known.issuperset(filter(None, node.input)):
-            arithmetic.append(node)
-            known.update(node.output)
-        else:
-            rest.append(node)
     try:
-        graph.initializer.extend(_evaluate(graph, arithmetic))
-    except Exception:  # noqa: BLE001  the evaluator names no error types; shapes then stay unknown
+        for node in graph.node:
+            value = _stated(node, types)
+            if value is not None:
+                arithmetic.state(onnx.numpy_helper.from_array(value, node.output[0]))
+            elif node.op_type not in SHAPE_OPS or node.domain or not arithmetic.take(node):
+                rest.append(node)
+        graph.initializer.extend(arithmetic.results())
+    except _NotComputedError:  # shapes then stay unknown
         return False
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in rest]
     del graph.node[:]
     graph.node.extend(kept)
     return len(kept) < before
+
+
+class _NotComputedError(Exception):
+    """Some of the arithmetic cannot be done."""
+
+
+class _Arithmetic:
+    """Nodes on small integer constants, evaluated many at a time.
+
+    known: constants by name. types: of values, as far as inference tells them. What would be large is not taken: a few
+    bytes of Range or of values doubled over and over ask for all of the memory.
+    """
+
+    def __init__(self, known: dict[str, onnx.TensorProto], types: Mapping[str, TensorType]) -> None:
+        self._known, self._types = known, types
+        self._sizes = {name: math.prod(tensor.dims) for name, tensor in known.items()}  # elements, at most
+        self._waiting: list[onnx.NodeProto] = []
+        self._found: list[onnx.TensorProto] = []
+
+    def state(self, tensor: onnx.TensorProto) -> None:
+        """A value that is known without computing."""
+        self._known[tensor.name] = tensor
+        self._sizes[tensor.name] = math.prod(tensor.dims)
+        self._found.append(tensor)
+
+    def take(self, node: onnx.NodeProto) -> bool:
+        """Whether the outputs of `node` are among the results."""
+        names = [name for name in node.input if name]
+        if not all(name in self._sizes for name in names):
+            return False
+        if node.op_type == "Range":
+            self._evaluate()  # how long it is, its inputs' values say
+            most = _range_length([self._known[name] for name in names])
+        else:
+            sizes = [self._sizes[name] for name in names]
+            most = max(math.prod(sizes), sum(sizes))
+        for name in node.output:
+            shape = self._types[name].static_shape if name in self._types else None
+            self._sizes[name] = most if shape is None else math.prod(shape)
+        if any(self._sizes[name] > MOST_ELEMENTS for name in node.output):
+            for name in node.output:
+                del self._sizes[name]
+            return False
+        self._waiting.append(node)
+        return True
+
+    def results(self) -> list[onnx.TensorProto]:
+        """Every value that was stated or computed."""
+        self._evaluate()
+        return self._found
+
+    def _evaluate(self) -> None:
+        found = _evaluate(self._known, self._waiting)
+        self._waiting = []
+        for tensor in found:
+            self.state(tensor)
+
+
+def _range_length(bounds: list[onnx.TensorProto]) -> int:
+    """Elements of a Range over three scalars."""
+    values = [onnx.numpy_helper.to_array(bound).reshape(-1).tolist() for bound in bounds]
+    if len(values) != 3 or any(len(value) != 1 for value in values) or not values[2][0]:
+        raise _NotComputedError
+    (start,), (limit,), (delta,) = values
+    return int(max(0, -((start - limit) // delta)))
 
 
 def _is_number(tensor: onnx.TensorProto) -> bool:
@@ -140,15 +202,16 @@ def _stated(node: onnx.NodeProto, types: Mapping[str, TensorType]) -> np.ndarray
     return None if shape is None else np.array(shape[start:end], np.int64)
 
 
-def _evaluate(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> list[onnx.TensorProto]:
+def _evaluate(known: Mapping[str, onnx.TensorProto], nodes: list[onnx.NodeProto]) -> list[onnx.TensorProto]:
     """The outputs of `nodes`, whose inputs are all small constants, through onnx's reference evaluator."""
     names = [name for node in nodes for name in node.output if name]
-    needed = {name for node in nodes for name in node.input}
-    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    needed = dict.fromkeys(name for node in nodes for name in node.input if name in known)
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
-    small = onnx.helper.make_graph(nodes, "shapes", [], outputs, constants)
+    small = onnx.helper.make_graph(nodes, "shapes", [], outputs, [known[name] for name in needed])
     opset = [onnx.helper.make_opsetid("", onnx.defs.onnx_opset_version())]
-    values = onnx.reference.ReferenceEvaluator(onnx.helper.make_model(small, opset_imports=opset)).run(
-        None, {}
-    )
+    model = onnx.helper.make_model(small, opset_imports=opset)
+    try:
+        values = onnx.reference.ReferenceEvaluator(model).run(None, {})
+    except Exception as error:  # noqa: BLE001  the evaluator names no error types
+        raise _NotComputedError from error
     return [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in zip(names, values)]

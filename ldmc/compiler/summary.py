@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ldmc.artifacts.kinds import Anything, Items, Kind, Maybe, Record, Table, Text, Whole, first_fault, shown
 from ldmc.ir import Stats, TensorSpec
 
 UNKNOWN_DIM = -1
@@ -178,9 +179,14 @@ class GraphSummary:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> GraphSummary:
-        """The inverse of `to_json`. Raises KeyError, TypeError or ValueError where the record is not one."""
+        """The inverse of `to_json`. Raises ValueError, with the place, where the record is not one."""
+        fault = first_fault(_GRAPH, record)
+        if fault is not None:
+            raise ValueError(str(fault))
         weights = {}
         for name, (text, size_bytes) in record["initializers"].items():
+            if not isinstance(text, str) or type(size_bytes) is not int:
+                raise ValueError(f"initializer {shown(name)} is not [type, bytes]")
             kind = TensorType.parse(text)
             weights[name] = Initializer(kind.dtype or "?", kind.static_shape or (), size_bytes)
         return cls(
@@ -190,9 +196,27 @@ class GraphSummary:
             initializers=weights,
             opsets=dict(record["opsets"]),
             ir_version=record["ir_version"],
-            stats=Stats(**record["stats"]),
+            stats=_stats(record["stats"]),
         )
+
+
+_TEXT, _COUNT, _NAMES = Text(), Whole(0), Items(Text())
+_SPECS = Items(Record({"name": _TEXT, "dtype": _TEXT, "shape": Items(Whole(UNKNOWN_DIM, 2**63))}))
+_NODE = Record({"name": _TEXT, "op": _TEXT, "in": _NAMES, "out": _NAMES, "type": _NAMES}, {"attr": Table(_TEXT)})
+_STATS: dict[str, Kind] = {"nodes": _COUNT, "ops": Table(_COUNT), "params": _COUNT, "bytes": _COUNT}
+_GRAPH = Record(
+    {
+        "inputs": _SPECS, "outputs": _SPECS, "nodes": Items(_NODE), "initializers": Table(Items(Anything(), 2, 2)),
+        "opsets": Table(Whole()), "ir_version": Maybe(Whole()),
+        "stats": Record({**_STATS, "macs": Maybe(_COUNT)}, {"peak_activation_bytes": Maybe(_COUNT)}),
+    }
+)  # fmt: skip
 
 
 def _spec(record: Mapping[str, Any]) -> TensorSpec:
     return TensorSpec(record["name"], record["dtype"], tuple(record["shape"]))
+
+
+def _stats(record: Mapping[str, Any]) -> Stats:
+    """What a newer ldmc counts besides is left out."""
+    return Stats(**{key: record[key] for key in (*_STATS, "macs", "peak_activation_bytes") if key in record})

@@ -91,7 +91,8 @@ def _row(label: str, row: Json) -> Row:
     value = row.get("snr_db")
     if value is None:
         return Row(label, why=_why(row))
-    colour = "bad" if value < row.get("needed_db", -IDENTICAL_DB) else "c3"
+    needed = row.get("needed_db")
+    colour = "bad" if needed is not None and value < needed else "c3"
     segment = Segment(max(float(value), 0.0), colour, f"{label}: {decibels(value)}")
     return Row(label, (segment,), decibels(value), endless=value >= IDENTICAL_DB)
 

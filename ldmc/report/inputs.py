@@ -8,17 +8,17 @@ build.json        {"bundle", "stages", "write"}     -> seconds and memory of a b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ldmc.artifacts.manifest import read_whole_manifest
+from ldmc.artifacts.documents import read_json
+from ldmc.artifacts.kinds import Kind, first_fault
 from ldmc.compiler.levels.read import check_result, wrong
 from ldmc.errors import BundleError, UsageError
-from ldmc.compiler.references import MOST_REPORT_BYTES
-from ldmc.runtime.checks.strict_json import read_json
+from ldmc.report.records import BUILD, CHECK, MEMORY, STAGE, TIMELINE
 from ldmc.runtime.errors import BundleProblem
 from ldmc.runtime.manifest import REBUILD, Manifest
 
@@ -90,25 +90,19 @@ def read_bundle(path: Path) -> Bundle:
     """
     manifest = read_whole_manifest(path)
     stages = tuple(_stage(manifest, entry) for entry in manifest.data.get("stages", ()))
-    memory, timeline = (_optional(manifest, f"reports/{name}") for name in ("memory.json", "timeline.json"))
+    memory = _optional(manifest, "reports/memory.json", MEMORY)
+    timeline = _optional(manifest, "reports/timeline.json", TIMELINE)
     return Bundle(path.resolve().name, manifest, stages, memory, timeline)
 
 
 def _stage(manifest: Manifest, entry: Json) -> Json:
     """A stage's report, less its graph, with the manifest's word on whether it is done."""
-    for key in ("report", "status"):
-        if key not in entry:
-            raise BundleError(f"{manifest.path} has a stage without the key {key}", fix=REBUILD)
-    file = _listed(manifest, entry["report"])
-    report = _damaged_unless_object(file)
-    for key in ("component", "stage", "pass", "before", "after"):
-        if key not in report:
-            raise BundleError(f"{file} lacks the key {key}", fix=REBUILD)
+    report = _record(_listed(manifest, entry["report"]), STAGE)
     return {**{key: value for key, value in report.items() if key != "graph"}, "status": entry["status"]}
 
 
-def _optional(manifest: Manifest, relative: str) -> Json | None:
-    return _damaged_unless_object(_listed(manifest, relative)) if relative in manifest.listed else None
+def _optional(manifest: Manifest, relative: str, kind: Kind) -> Json | None:
+    return _record(_listed(manifest, relative), kind) if relative in manifest.listed else None
 
 
 def _listed(manifest: Manifest, relative: str) -> Path:
@@ -118,26 +112,30 @@ def _listed(manifest: Manifest, relative: str) -> Path:
         raise BundleError(problem.message, fix=problem.fix) from problem
 
 
-def _damaged_unless_object(file: Path) -> Json:
+def _record(file: Path, kind: Kind) -> Json:
+    """A JSON file of a bundle."""
     try:
-        content, _ = read_json(str(file), MOST_REPORT_BYTES, REBUILD)
-    except BundleProblem as problem:
-        raise BundleError(problem.message, fix=problem.fix) from problem
-    if not isinstance(content, dict):
-        raise BundleError(f"{file} holds {type(content).__name__} where an object is expected", fix=REBUILD)
+        content: Json = read_json(file)
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error.strerror or error}", fix=REBUILD) from error
+    except ValueError as error:
+        raise BundleError(f"{file} is not JSON: {error}", fix=REBUILD) from error
+    fault = first_fault(kind, content)
+    if fault is not None:
+        raise BundleError(f"{file}: {fault}", fix=REBUILD)
     return content
 
 
 def _read_json(path: Path) -> Json:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except FileNotFoundError as error:
         raise UsageError(
             f"{path} does not exist", fix="give the folder of a bundle, or a result's JSON file"
         ) from error
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}", fix="check its permissions") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(
             f"{path} is not JSON: {error}",
             fix="give a file written by `ldmc bench`, `verify` or `build` with --json",
@@ -159,13 +157,20 @@ def _sort(given: Given, inputs: Inputs) -> None:
     elif {"bundle", "stages", "write"} <= data.keys():
         inputs.builds.append(given)
     elif {"ok", "components"} <= data.keys() or data.keys() & {"stages", "blocks"}:
-        _check_lists(given)
+        _hold(given, CHECK)
         inputs.checks.append(given)
     elif isinstance(data.get("error"), dict):
         message = data["error"].get("message", "no message")
         raise UsageError(f"{given.label} holds the error of a command that failed: {message}", fix="run it again")
     else:
         raise UsageError(f"{given.label} is no result of ldmc: it has {_keys_of(data)}", fix=_KINDS)
+
+
+def _hold(given: Given, kind: Kind) -> None:
+    """Hold a result to its shape."""
+    fault = first_fault(kind, given.data)
+    if fault is not None:
+        raise wrong(given.label, fault.place, fault.value, fault.wanted)
 
 
 def _keys_of(data: Json) -> str:
@@ -178,16 +183,7 @@ def _attach(build: Given, inputs: Inputs) -> None:
     name = Path(str(build.data["bundle"])).name
     for index, bundle in enumerate(inputs.bundles):
         if bundle.label == name:
+            _hold(build, BUILD)
             inputs.bundles[index] = replace(bundle, build=build.data)
             return
     raise UsageError(f"{build.label} is the build of {name}, which is not in this report", fix=f"give {name}, too")
-
-
-def _check_lists(given: Given) -> None:
-    """Hold a result of verify to its shape."""
-    if not isinstance(given.data.get("components", {}), dict):
-        raise wrong(given.label, "components", given.data["components"], "an object")
-    for name in ("stages", "blocks"):
-        rows = given.data.get(name) or []
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and "component" in row for row in rows):
-            raise wrong(given.label, name, rows, "a list of objects with component")

@@ -164,9 +164,10 @@ def _setup(data: Json) -> list[tuple[str, str]]:
 def _plain(key: str, value: Any) -> str:
     if value is None:
         return "none" if key == "gpu" else "default"
-    if key.endswith("_bytes"):
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if key.endswith("_bytes") and is_number:
         return size(value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if is_number and isinstance(value, int) else str(value)
 
 
 def _flat(packages: Json) -> list[tuple[str, str]]:

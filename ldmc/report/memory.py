@@ -60,7 +60,9 @@ def memory_view(bundle: Bundle, ident: str) -> MemoryView:
         for index, run in enumerate(runs)
     ]
     basis = tuple(
-        (_PHASES[name], f"{said['basis']}: {said['source']}") for name, said in plan.get("basis", {}).items()
+        (_PHASES[name], f"{said['basis']}: {said['source']}")
+        for name, said in plan.get("basis", {}).items()
+        if name in _PHASES
     )
     remedies = tuple(f"{remedy['spec']}: {size(remedy['peak_bytes'])}" for remedy in plan.get("remedies", ()))
     return MemoryView("", _verdict(plan), tuple(cards), _table(plan, f"{ident}-memory-table"), basis, remedies)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ldmc.report.fidelity import CheckView, check_view
 from ldmc.report.inputs import Inputs, Json, read_inputs
 from ldmc.report.levels import ResultView, result_view
 from ldmc.runtime.files import write_whole
+from ldmc.runtime.speech import printable
 
 _TEMPLATE, _SCRIPT, _STYLE = "report.html", "report.js", "report.css"
 
@@ -33,7 +35,7 @@ def write_report(inputs: Iterable[Path | Json], output: Path) -> int:
         UsageError, BundleError: an input is not what it must be. LdmcError: `output` cannot be written.
     """
     inputs = list(inputs)
-    if any(isinstance(item, Path) and item.resolve() == output.resolve() for item in inputs):
+    if any(isinstance(item, Path) and _same(item, output) for item in inputs):
         raise UsageError(
             f"{output} is what the report is made of, and would be replaced by it", fix="give another file with -o"
         )
@@ -48,13 +50,23 @@ def render(inputs: Inputs) -> str:
 
     environment = Environment(
         loader=PackageLoader("ldmc.report", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined, finalize=_shown,
     )  # fmt: skip
     script, style = (_source(environment, name) for name in (_SCRIPT, _STYLE))
     page = environment.get_template(_TEMPLATE).render(
         **_views(inputs), script=script, style=style, script_hash=_sha256(script), version=ldmc.__version__
     )
     return "\n".join(line.rstrip() for line in page.splitlines() if line.strip()) + "\n"
+
+
+def _same(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one place; a link that leads to itself leads nowhere else."""
+    return os.path.realpath(a) == os.path.realpath(b)
+
+
+def _shown(value: Any) -> Any:
+    """Control characters written out. Markup is this page's own."""
+    return value if not isinstance(value, str) or hasattr(value, "__html__") else printable(value)
 
 
 def _views(inputs: Inputs) -> dict[str, Any]:

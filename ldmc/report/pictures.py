@@ -20,6 +20,7 @@ from ldmc.runtime.png import encode_png
 
 ENLARGED = 10
 _PEAK = 255
+_MOST_PIXELS = 8192  # a side
 _SMALL_PIXELS = 128  # pictures below this are shown as the pixels they are
 
 
@@ -97,13 +98,27 @@ def _decode(encoded: Any) -> Any:
     from matplotlib.image import imread
 
     try:
-        values = np.asarray(imread(io.BytesIO(base64.b64decode(encoded, validate=True)), format="png"))
-    except (ValueError, OSError, SyntaxError):  # binascii's is a ValueError; Pillow raises SyntaxError for a chunk
+        content = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return None
+    if not _is_drawable(content):
+        return None
+    try:
+        values = np.asarray(imread(io.BytesIO(content), format="png"))
+    except Exception:  # noqa: BLE001  Pillow raises SyntaxError, zlib.error and others
         return None
     values = np.atleast_3d(values)
     if values.shape[2] == 1:
         values = np.repeat(values, 3, axis=2)
     return np.ascontiguousarray(np.rint(values[:, :, :3] * _PEAK).astype(np.uint8))
+
+
+def _is_drawable(content: bytes) -> bool:
+    """Whether this begins as a PNG does, of a size that pictures have: a few bytes can unpack to gigabytes."""
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR":
+        return False
+    width, height = (int.from_bytes(content[place : place + 4], "big") for place in (16, 20))
+    return 0 < width <= _MOST_PIXELS and 0 < height <= _MOST_PIXELS
 
 
 def _uri(image: Any) -> str:

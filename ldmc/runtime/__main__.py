@@ -97,7 +97,7 @@ def _draw(options):
             seed=options.seed, steps=options.steps, batch=options.batch, eta=options.eta, on_step=counter("step"))
     picture = images if options.batch == 1 else grid(images)
     write_png(output, picture)
-    print("wrote %s: %d x %d, seed %d, %d steps, %.2f s (denoise %.2f, decode %.2f)" % (
+    tell("wrote %s: %d x %d, seed %d, %d steps, %.2f s (denoise %.2f, decode %.2f)" % (
         output, picture.shape[1], picture.shape[0], options.seed, options.steps, seconds["total_seconds"],
         seconds["denoise_seconds"], seconds["decode_seconds"]))
 

@@ -1,10 +1,11 @@
-"""What a command says: its result on stdout, all else on stderr."""
+"""What a command says: its result on stdout, all else on stderr, and nothing that a terminal would obey."""
 
 import re
 import sys
 
 # Escape sequences move the cursor, rename the window and more; marks of direction show a text as what it is not.
-_UNPRINTABLE = re.compile(u"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = re.compile(
+    u"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 def printable(text):

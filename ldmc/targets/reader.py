@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ldmc.errors import UsageError
+from ldmc.runtime.files import read_regular
 from ldmc.targets.checks import Missing, Problem, Unknown, nearest, one_of, problems
 from ldmc.targets.target import Target
 
@@ -31,6 +32,8 @@ else:
 _KINDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _LONGEST = 60  # characters of a value in a message
+_MOST_BYTES, _MOST_DEPTH, _MOST_LAYERS = 2**20, 8, 16  # of a file, of tables in tables, of files that extend each other
+_LARGEST = 10**15  # of a number, either way: more MiB, GFLOPS or watts than there are
 _Record = TypeVar("_Record")
 _Path = tuple[str, ...]
 
@@ -78,10 +81,9 @@ def _layers(name: str, seen: _Path) -> _Layers:
     content, where, identity = _content(name)
     if identity in seen:
         raise UsageError(f"{where} extends itself, by way of others or not", fix="mend `extends`")
-    try:
-        data: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{where} is not TOML: {error}", fix="mend the file") from error
+    if len(seen) > _MOST_LAYERS:
+        raise UsageError(f"{where} is extended by {len(seen)} files, one over another", fix="extend fewer")
+    data = _parsed(content, where)
     base = data.pop("extends", None)
     if base is not None and name.endswith(".toml"):
         data.setdefault("name", Path(where).stem)
@@ -97,6 +99,22 @@ def _layers(name: str, seen: _Path) -> _Layers:
     return _Layers(where, _overlaid(below.data, data), {**below.files, **own.files})
 
 
+def _parsed(content: bytes, where: str) -> dict[str, Any]:
+    """The keys of a file."""
+    try:
+        data: dict[str, Any] = tomllib.loads(content.decode("utf-8"))
+    except ValueError as error:  # no UTF-8, no TOML, or a number of thousands of digits
+        raise UsageError(f"{where} is not TOML: {error}", fix="mend the file") from error
+    except RecursionError as error:
+        raise UsageError(f"{where}: its lists lie too deep within each other", fix="mend the file") from error
+    inside: list[Any] = [data]
+    for _ in range(_MOST_DEPTH):
+        inside = [value for table in inside for value in table.values() if isinstance(value, dict)]
+    if inside:
+        raise UsageError(f"{where}: its tables lie more than {_MOST_DEPTH} deep", fix="mend the file")
+    return data
+
+
 class _NoSuch(UsageError):
     """There is no target or file of that name."""
 
@@ -110,11 +128,11 @@ def _content(name: str) -> tuple[bytes, str, str]:
     """The bytes of a target's file, what to call it, and what it is by whichever path it is reached."""
     if name.endswith(".toml"):
         path = Path(name)
-        if not path.is_file():
+        if not path.exists():
             message = f"there is no target file {name}"
             raise _NoSuch(message, fix=f"targets that come with ldmc: {', '.join(target_names())}")
         try:
-            return path.read_bytes(), name, str(path.resolve())
+            return read_regular(path, _MOST_BYTES), name, str(path.resolve())
         except OSError as error:
             raise UsageError(f"cannot read {name}: {error.strerror}", fix="mend its permissions") from error
     known = target_names()
@@ -178,6 +196,8 @@ def _value(hint: Any, value: Any, layers: _Layers, path: _Path) -> Any:
     if origin is dict and isinstance(value, dict):
         return {k: _value(arguments[1], v, layers, (*path, k)) for k, v in value.items()}
     whole = isinstance(value, int) and not isinstance(value, bool)
+    if (whole or isinstance(value, float)) and not -_LARGEST <= value <= _LARGEST:
+        raise _wrong(layers, Problem(path, value, f"{_kind(hint)} of at most {_LARGEST:,}"))
     if (hint is float and whole) or (isinstance(hint, type) and type(value) is hint):
         return hint(value)
     raise _wrong(layers, Problem(path, value, _kind(hint)))
@@ -224,5 +244,8 @@ def _key(path: _Path) -> str:
 
 def _shown(value: object) -> str:
     """A value much as TOML writes it."""
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except ValueError:  # a number of thousands of digits
+        text = type(value).__name__
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -11,7 +11,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -27,6 +26,7 @@ from rich.table import Table
 from ldmc.ir import COMPONENTS
 from ldmc.passes import TABLE, pass_class
 from ldmc.terminal.engines import engine_lines
+from ldmc.terminal.text import escape
 
 if TYPE_CHECKING:
     from ldmc.compiler.driver import BuildResult
@@ -176,7 +176,7 @@ def print_manifest(manifest: dict[str, Any], console: Console) -> None:
     for name in (*known, *sorted(set(components) - set(known))):
         component = components[name]
         stats = component["stats"]
-        console.print(f"\n[bold]{name}[/]  {escape(manifest['pipeline'][name])}", highlight=False)
+        console.print(f"\n[bold]{escape(name)}[/]  {escape(manifest['pipeline'][name])}", highlight=False)
         for side in ("inputs", "outputs"):
             for spec in component[side]:
                 console.print(

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ldmc.compiler.levels.columns import COST, DRAWING, EMPTY, Column, notes
 from ldmc.compiler.levels.compare import Comparison, Row
+from ldmc.compiler.markdown import cell
+from ldmc.terminal.text import escape
 
 
 _HEADINGS = ("seconds", "x", "J", "x", "W", "MiB", "speedup")
@@ -67,9 +68,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 def comparison_markdown(comparison: Comparison) -> str:
     """The same table, and the notes under it."""
     lines = ["| device | level | " + " | ".join(_HEADINGS) + " |", "|---|---|" + "---|" * len(_HEADINGS)]
-    lines += [f"| {row.device} | {row.level} | {' | '.join(_cells(row))} |" for row in comparison.rows]
+    lines += [f"| {cell(row.device)} | {cell(row.level)} | {' | '.join(_cells(row))} |" for row in comparison.rows]
     remarks = (*comparison.remarks, *_reasons(comparison.rows))
-    return "\n".join([*lines, "", *(f"- {remark}" for remark in remarks)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {cell(remark)}" for remark in remarks)]) + "\n"
 
 
 def _cells(row: Row) -> list[str]:

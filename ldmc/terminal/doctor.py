@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ldmc.compiler.doctor import Ability, Diagnosis
 from ldmc.compiler.toolchains import Tool
+from ldmc.terminal.text import escape
 
 _CAN = {"whole": "green", "pending": "yellow", "nothing": "red"}
 
@@ -20,7 +20,7 @@ def print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     tools.add_column("details, or how to get it")
     for tool in diagnosis.toolchains.tools:
         version = escape(tool.version) if tool.found else "[yellow]missing[/]"
-        tools.add_row(tool.name, version, escape(_about(tool)))
+        tools.add_row(escape(tool.name), version, escape(_about(tool)))
     console.print(tools)
     targets = Table()
     targets.add_column("target", no_wrap=True)

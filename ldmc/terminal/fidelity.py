@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ldmc.ir import COMPONENTS
+from ldmc.terminal.text import escape
 
 if TYPE_CHECKING:
     from ldmc.compiler.fidelity.results import BlockResult, FidelityReport, StageResult
@@ -68,7 +68,7 @@ def blocks_table(title: str, rows: list[BlockResult]) -> Table:
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", pad_edge=False)
     for heading in headings:
         table.add_column(
             heading, justify="left" if heading in ("stage", "form", "block") else "right", overflow="fold"

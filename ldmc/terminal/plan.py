@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ldmc.targets.target import MIB, Target
+from ldmc.terminal.text import escape
 
 if TYPE_CHECKING:
     from ldmc.compiler.budget.phases import Phase
@@ -86,8 +86,8 @@ def _row(title: str, phase: Phase) -> tuple[str, ...]:
         phase.workspace_bytes,
     )
     if not phase.peak_bytes:
-        return (title, "-", *[""] * len(sizes))
-    return (title, _mib(phase.peak_bytes), *map(_mib, sizes))
+        return (escape(title), "-", *[""] * len(sizes))
+    return (escape(title), _mib(phase.peak_bytes), *map(_mib, sizes))
 
 
 def _verdict(plan: Plan) -> str:
@@ -113,7 +113,7 @@ def _print_recipes(report: PlanReport, console: Console) -> None:
     table.add_column("")
     for recipe in report.recipes:
         over = f"over by {_mib(recipe.over_bytes)} MiB" if recipe.over_bytes else "fits"
-        table.add_row(recipe.name, _mib(recipe.peak_bytes), over)
+        table.add_row(escape(recipe.name), _mib(recipe.peak_bytes), over)
     built = report.plan.build_device.peak_bytes
     spare = report.plan.budget_bytes - built
     verdict = f"fits, {_mib(spare)} MiB to spare" if spare >= 0 else f"over by {_mib(-spare)} MiB"

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from ldmc.targets.operator_tables import read_operators
 from ldmc.targets.target import MIB, Memory, Target
+from ldmc.terminal.text import escape
 
 _WIDEST = 79  # columns of a line that can be wrapped, however wide the terminal is
 _INDENT = 15
@@ -73,7 +73,7 @@ def _print_pairs(pairs: Iterable[tuple[str, str]], console: Console) -> None:
     for key, text in pairs:
         lines = [part for line in text.splitlines() for part in textwrap.wrap(line, room)]
         for first, line in zip([key, *[""] * (len(lines) - 1)], lines, strict=True):
-            console.print(f"{first:{_INDENT}}{escape(line)}", highlight=False)
+            console.print(escape(f"{first:{_INDENT}}{line}"), highlight=False)
 
 
 def _facts(target: Target) -> list[tuple[str, str]]:

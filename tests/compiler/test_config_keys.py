@@ -83,9 +83,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "a learned variance": ("unet", {"out_channels": 8}, ("in_channels is 4 and out_channels is 8",)),
     "a key of nobody": ("unet", {"colour": 1}, ("colour is not a key that ldmc knows of UNet2DModel",)),
     "a key of another": ("unet", {"cross_attention_dim": 8}, ("cross_attention_dim is not a key",)),
-    "scaling NaN": ("vae", {"scaling_factor": float("nan")}, ("scaling_factor is nan",)),
-    "scaling infinite": ("vae", {"scaling_factor": float("inf")}, ("scaling_factor is inf",)),
-    "shift infinite": ("vae", {"shift_factor": float("-inf")}, ("shift_factor is -inf",)),
+    "scaling NaN": ("vae", {"scaling_factor": float("nan")}, ("NaN is not a JSON number",)),
+    "scaling infinite": ("vae", {"scaling_factor": float("inf")}, ("Infinity is not a JSON number",)),
+    "shift infinite": ("vae", {"shift_factor": float("-inf")}, ("-Infinity is not a JSON number",)),
     "mean alone": ("vae", {"latents_mean": [0.0] * 4}, ("latents_std is None, expected 4 numbers",)),
     "mean too short": (
         "vae",
@@ -100,16 +100,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "std NaN": (
         "vae",
         {"latents_mean": [0.0] * 4, "latents_std": [1.0, float("nan"), 1.0, 1.0]},
-        ("latents_std[1] is nan",),
+        ("NaN is not a JSON number",),
     ),
     "mean and shift": (
         "vae",
         {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4, "shift_factor": 0.1},
         ("latents_mean and shift_factor are both set",),
     ),
-    "upcast of a wrong type": ("vae", {"force_upcast": "yes"}, ("force_upcast is 'yes'",)),
-    "betas NaN": ("scheduler", {"beta_start": float("nan")}, ("beta_start is nan",)),
-    "a beta NaN": ("scheduler", {"trained_betas": [0.1, float("nan")]}, ("trained_betas[1] is nan",)),
+    "upcast of a wrong type": ("vae", {"force_upcast": "yes"}, ("force_upcast is \"yes\"",)),
+    "betas NaN": ("scheduler", {"beta_start": float("nan")}, ("NaN is not a JSON number",)),
+    "a beta NaN": ("scheduler", {"trained_betas": [0.1, float("nan")]}, ("NaN is not a JSON number",)),
     "another scheduler than the index": (
         "scheduler",
         {"_class_name": "PNDMScheduler"},

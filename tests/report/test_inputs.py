@@ -61,7 +61,7 @@ def with_level(**changes: Any) -> dict[str, Any]:
         (with_level(total={"p50_seconds": None}), "levels[0].total.p50_seconds is null"),
         (with_level(absent=["why"]), "levels[0].absent is"),
         ({"ok": True, "components": []}, "components is [], expected an object"),
-        ({"stages": [1]}, "stages is [1], expected a list of objects with component"),
+        ({"stages": [1]}, "stages[0] is 1, expected an object"),
         ({"bundle": "else.ldmc", "stages": [], "write": {}}, "is the build of else.ldmc, which is not in this report"),
     ],
 )  # fmt: skip

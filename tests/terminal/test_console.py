@@ -17,7 +17,7 @@ from ldmc.errors import LdmcError
 from ldmc.runtime import speech
 from ldmc.runtime.errors import BundleProblem
 from ldmc.terminal import RichProgress
-from ldmc.terminal.console import PrintableConsole
+from ldmc.terminal.text import Terminal
 
 TITLE = "\x1b]0;renamed\x07 \x9b2J \u202etxt.exe"
 SPELLED = "\\x1b]0;renamed\\x07 \\x9b2J \\u202etxt.exe"
@@ -31,7 +31,7 @@ def test_control_characters_are_spelled_out() -> None:
 
 def test_tables_titles_and_lines_are_texts() -> None:
     out = io.StringIO()
-    console = PrintableConsole(file=out, width=100)
+    console = Terminal(file=out, width=100)
     table = Table(title=TITLE)
     table.add_column(TITLE)
     table.add_row(TITLE)
@@ -43,7 +43,7 @@ def test_tables_titles_and_lines_are_texts() -> None:
 
 def test_the_consoles_own_sequences_are_its_own() -> None:
     out = io.StringIO()
-    console = PrintableConsole(file=out, force_terminal=True, width=80)
+    console = Terminal(file=out, force_terminal=True, width=80)
     console.print("[bold]x[/]")
     with Progress(console=console, transient=True) as progress:
         progress.add_task("working", total=1)
@@ -52,7 +52,7 @@ def test_the_consoles_own_sequences_are_its_own() -> None:
 
 def test_markup_in_a_title_is_text() -> None:
     out = io.StringIO()
-    with RichProgress(PrintableConsole(file=out)).stage("[red]x[/] [/] open", None):
+    with RichProgress(Terminal(file=out)).stage("[red]x[/] [/] open", None):
         pass
     assert out.getvalue() == "- [red]x[/] [/] open\n"
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ldmc.compiler.levels.compare import peak_bytes
 from ldmc.compiler.levels.doubt import MARK, doubt
+from ldmc.compiler.markdown import cell
 
 _MIB = 2**20
 EMPTY = "-"
@@ -135,11 +136,11 @@ def markdown(result: dict[str, Any]) -> str:
         "|---|" + "---|" * len(columns),
     ]
     for level in result["levels"]:
-        lines.append(f"| {level['name']} | " + " | ".join(column.cell(level) for column in columns) + " |")
+        lines.append(f"| {cell(level['name'])} | " + " | ".join(column.cell(level) for column in columns) + " |")
     said = notes(result["levels"], columns)
     if result["interrupted"]:
         said.insert(0, f"interrupted {result['interrupted']}")
-    return "\n".join([*lines, "", *(f"- {note}" for note in said)]) + "\n"
+    return "\n".join([*lines, "", *(f"- {cell(note)}" for note in said)]) + "\n"
 
 
 def paper_csv(result: dict[str, Any]) -> str:

@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ldmc.artifacts.documents import read_json
+from ldmc.artifacts.kinds import Fault
 from ldmc.errors import UsageError
 from ldmc.runtime.result import KIND, SCHEMA_VERSION
 
@@ -38,12 +40,14 @@ def read_result(name: str) -> dict[str, Any]:
     if name.startswith(PAPER):
         return _paper(name[len(PAPER) :])
     path = Path(name)
-    if not path.is_file():
+    if not path.exists():
         papers = ", ".join(PAPER + device for device in PAPER_DEVICES)
         raise UsageError(f"there is no file {name}", fix=f"give a result of `ldmc bench -o FILE`, or one of {papers}")
     try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(path)
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}", fix=_FIX) from error
+    except ValueError as error:
         raise UsageError(f"{name} cannot be read as JSON: {error}", fix=_FIX) from error
     if not isinstance(found, dict):
         raise wrong(name, "it", found, "an object")
@@ -83,6 +87,9 @@ def check_result(data: Mapping[str, Any], label: str) -> None:
                 raise wrong(label, f"{section}.{key}", data[section][key], "a string, a number or null")
     if not (data["machine"].get("memory_bytes") is None or _is_number(data["machine"]["memory_bytes"])):
         raise wrong(label, "machine.memory_bytes", data["machine"]["memory_bytes"], "a number or null")
+    idle = data["power"].get("idle_watts")
+    if not (idle is None or _is_number(idle)):
+        raise wrong(label, "power.idle_watts", idle, "a number or null")
     for index, level in enumerate(levels):
         _check_level(label, f"levels[{index}]", level)
 
@@ -95,6 +102,9 @@ def _check_level(label: str, place: str, level: Any) -> None:
             raise wrong(label, f"{place}.{key}", level.get(key), "a string")
     if level.get("status") not in _STATUSES:
         raise wrong(label, f"{place}.status", level.get("status"), " or ".join(_STATUSES))
+    for key in ("why", "kind", "bundle", "target", "engine", "picture_png"):
+        if not isinstance(level.get(key), (str, type(None))):
+            raise wrong(label, f"{place}.{key}", level[key], "a string or null")
     for key in _NUMBERS:
         if not (level.get(key) is None or _is_number(level[key])):
             raise wrong(label, f"{place}.{key}", level[key], "a number or null")
@@ -149,5 +159,4 @@ def _is_number(value: Any) -> bool:
 
 def wrong(label: str, place: str, found: Any, expected: str) -> UsageError:
     """The error of a JSON file whose `place` is not what it must be."""
-    shown = json.dumps(found)[:60]
-    return UsageError(f"{label}: {place} is {shown}, expected {expected}", fix="make the result again")
+    return UsageError(f"{label}: {Fault(place, found, expected)}", fix="make the result again")

@@ -15,6 +15,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from ldmc.runtime.speech import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -44,7 +46,7 @@ class Drawing:
     ) -> None:
         from matplotlib.figure import Figure
 
-        self.ident, self.title, self.description = ident, title, description
+        self.ident, self.title, self.description = ident, printable(title), printable(description)
         self._marks: dict[str, tuple[str, str]] = {}
         self._figure = Figure(figsize=(WIDTH / _DPI, height / _DPI), dpi=_DPI)
         self._figure.patch.set_visible(False)
@@ -60,7 +62,7 @@ class Drawing:
     def mark(self, artist: Any, kind: str, told: str) -> None:
         """Name a bar, point, line or area: `told` shows when it is pointed at."""
         name = f"mark{len(self._marks)}"
-        self._marks[name] = (kind, told)
+        self._marks[name] = (kind, printable(told))
         artist.set_gid(name)
 
     def text(
@@ -78,7 +80,7 @@ class Drawing:
     ) -> None:
         """Text as it stands: no `$` starts a formula. transform: of x and y, if not the data's."""
         self.axes.text(
-            x, y, text, color=COLOURS[colour], fontsize=size, ha=ha, va=va, style=style,
+            x, y, printable(text), color=COLOURS[colour], fontsize=size, ha=ha, va=va, style=style,
             transform=transform or self.axes.transData, parse_math=False,
         )  # fmt: skip
 

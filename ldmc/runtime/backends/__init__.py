@@ -20,6 +20,7 @@ import importlib
 from ..checks.trust import require_trust
 from ..chain import Chain, Segment, check_chain
 from ..errors import BundleProblem
+from .onnx_functions import refuse_functions
 
 MODULES = {"onnx": "onnxruntime_cpu", "engine": "tensorrt", "torchscript": "torchscript", "aoti": "aoti"}
 # A part that says where it runs, beside its form.
@@ -61,6 +62,9 @@ def open_component(manifest, entry, options, remarks):
         run code which nobody vouches for.
     """
     check_chain(manifest, entry)
+    for part in entry.parts:
+        if part.form == "onnx":
+            refuse_functions(manifest.file_path(part.file))
     modules = [_module(manifest, part) for part in entry.parts]
     if options.vouched is None:
         require_trust(manifest, entry.parts, False, None)

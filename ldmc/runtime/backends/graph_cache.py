@@ -8,17 +8,16 @@
     unet/optimized-0-0123456789abcdef/           has a folder of its own
 
 A folder is made under another name and renamed, so it is whole or not there. Who makes one holds a lock
-on the component's folder; who waits for the lock then finds it made. It lies in the bundle, where anybody
-may have put it: what its files must be stands in the record that the user's cache folder has of the bundle.
+on the component's folder; who waits for the lock then finds it made, or after a minute does without. It lies in the
+bundle, where anybody may have put it: what its files must be stands in the record that the user's cache folder has of
+the bundle.
 """
 
-import contextlib
 import io
 import json
 import os
 import re
 import shutil
-import time
 import uuid
 
 from ..checks.strict_json import read_json
@@ -26,12 +25,11 @@ from ..digest import sha256_of_text
 from ..errors import BundleProblem
 from ..files import flush
 from ..leftovers import temporary as announced
+from ..locks import locked_folder
 
 PREFIX = "optimized-"
 MODEL_NAME = "model.onnx"
 KEY_NAME = "key.json"
-LOCK_SECONDS = 120  # a graph of 330 million parameters is made in 13 s
-POLL_SECONDS = 0.1
 
 
 class GraphCache(object):
@@ -73,22 +71,12 @@ class GraphCache(object):
         return all(not os.path.islink(os.path.join(self.path, name))
                    and self._record.vouches("%s/%s" % (self._relative, name), hashes) for name in names)
 
-    @contextlib.contextmanager
     def locked(self):
-        """Waits until no other process works on this component's folder. Gives False where there are no locks.
+        """A context in which no other process works on this component's folder. Gives False where there are no locks.
 
-        Raises: OSError where another process works on it for too long: it may have been stopped.
+        Raises: BundleProblem, on entering, where another process goes on working there for too long.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows: two first loads both work, one folder wins
-            yield False
-            return
-        handle = os.open(self.folder, os.O_RDONLY)
-        try:
-            yield _lock(fcntl, handle)
-        finally:
-            os.close(handle)
+        return locked_folder(self.folder)
 
     def make(self, save):
         """Makes the folder anew. `save(path)` writes the graph to `path` and its weights beside it.
@@ -137,30 +125,3 @@ class GraphCache(object):
         problem = self._record.save()
         if problem:
             raise OSError(0, problem)
-
-
-def _lock(fcntl, handle):
-    """Whether the open folder is locked for this process now; False where it cannot be. Raises OSError."""
-    until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                raise OSError(0, "%s has worked on it for more than %d s" % (_holder(handle), LOCK_SECONDS))
-            time.sleep(POLL_SECONDS)
-        except OSError:  # a network filesystem without locks
-            return False
-
-
-def _holder(handle):
-    """`process 4711`, which has locked what `handle` is open on, where the system says so."""
-    try:
-        with io.open("/proc/locks", encoding="ascii") as stream:
-            lines = [line.split() for line in stream]
-    except (OSError, ValueError):
-        lines = []
-    inode = ":%d" % os.fstat(handle).st_ino
-    found = [line[4] for line in lines if len(line) > 5 and line[1] == "FLOCK" and line[5].endswith(inode)]
-    return "process %s" % found[0] if found else "another process"

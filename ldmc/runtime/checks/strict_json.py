@@ -2,14 +2,12 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import math
-import os
 import re
-import stat
 
 from ..errors import BundleProblem
+from ..files import open_regular
 
 MOST_BYTES = 16 << 20
 MOST_DEPTH = 64
@@ -24,7 +22,8 @@ def read_json(path, most_bytes=MOST_BYTES, fix=""):
     Returns: (data, SHA-256 of the file's bytes).
     Raises: BundleProblem where it is not a regular file, cannot be read, is too large or too deep, or is not JSON.
     """
-    content = read_regular_file(path, most_bytes, fix)
+    with opened_regular(path, most_bytes, fix) as stream:
+        content = stream.read(most_bytes)
     try:
         data = parse_json(content.decode("utf-8"))
     except ValueError as problem:  # UnicodeDecodeError and JSONDecodeError are both ValueErrors
@@ -42,12 +41,6 @@ def parse_json(text):
     return data
 
 
-def read_regular_file(path, most_bytes, fix=""):
-    """The bytes of a file of at most `most_bytes`. Raises: BundleProblem, see `opened_regular`."""
-    with opened_regular(path, most_bytes, fix) as stream:
-        return stream.read(most_bytes)
-
-
 @contextlib.contextmanager
 def opened_regular(path, most_bytes, fix=""):
     """A file, opened to be read; a FIFO or a device, which could block or never end, is rejected unopened.
@@ -55,22 +48,10 @@ def opened_regular(path, most_bytes, fix=""):
     Raises: BundleProblem where it is not a regular file, is larger than `most_bytes` or cannot be read.
     """
     try:
-        _require_regular(path, os.stat(path), most_bytes, fix)
-        # Without waiting for a writer, should a FIFO have taken its place meanwhile.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with io.open(handle, "rb") as stream:
-            _require_regular(path, os.fstat(handle), most_bytes, fix)
+        with open_regular(path, most_bytes) as stream:
             yield stream
     except OSError as problem:
         raise BundleProblem("%s cannot be read: %s" % (path, problem.strerror or problem), fix)
-
-
-def _require_regular(path, status, most_bytes, fix):
-    if not stat.S_ISREG(status.st_mode):
-        raise BundleProblem("%s is not a regular file" % path, fix)
-    if status.st_size > most_bytes:
-        message = "%s has %d bytes, more than the %d that are read" % (path, status.st_size, most_bytes)
-        raise BundleProblem(message, fix)
 
 
 def _check_depth(text):

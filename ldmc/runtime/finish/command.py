@@ -14,10 +14,10 @@ from ..backends.onnxruntime_cuda import PROVIDER
 from .. import stopping
 from ..errors import BundleProblem
 from ..leftovers import temporary_folder
+from ..locks import locked_file
 from ..speech import complaint, printable
 from . import embed, plan
 from .flow import Finisher, Options
-from .lock import locked
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPED = "interrupted; what is built is kept: run `python3 -m runtime finish` again to go on"
@@ -85,7 +85,7 @@ def _finisher(wanted, said):
 def _finish(wanted, said, report):
     finisher = _finisher(wanted, said)
     record = finisher.record
-    with locked(record.working_path("lock")):
+    with locked_file(record.working_path("lock")):
         record.reload()
         said.line("checking %s" % record.root)
         finisher.check_listing()
