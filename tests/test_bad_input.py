@@ -21,6 +21,7 @@ import torch
 from tests import checkpoints
 from tests.checkpoints import COMPONENTS, STEM, read_state, replace_state
 from tests.conftest import Outcome
+from tests.patience import HANG_SECONDS
 from tests.runtime.tiny_bundle import make_bundle, read_manifest_json, write_manifest
 
 Run = Callable[..., Outcome]
@@ -355,13 +356,13 @@ def test_an_interrupted_build_is_exit_130_and_leaves_nothing(
         # as from a terminal: under nohup or in the background of a script, SIGINT would be ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANG_SECONDS
     while not list(output.glob(moment)):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(kind)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     check(Outcome(process.returncode, out, err), 130, ("interrupted; nothing was left half-written",), "")
     assert json.loads(out)["error"]["code"] == "interrupted"
     assert listing(work) == before

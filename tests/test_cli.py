@@ -7,15 +7,14 @@ import hashlib
 import json
 import math
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import ldmc as package
@@ -24,6 +23,7 @@ from ldmc.compiler.verify import ComponentResult, VerifyReport
 from ldmc.passes import TABLE
 from ldmc.targets.reader import target_names
 from tests.conftest import Outcome
+from tests.patience import HANG_SECONDS
 
 Run = Callable[..., Outcome]
 COMMANDS = sorted(cli.commands)
@@ -534,21 +534,27 @@ finally:
 )
 def test_what_needs_no_network_imports_no_torch(arguments: tuple[str, ...], allowed: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIST_MODULES, *arguments], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", LIST_MODULES, *arguments], capture_output=True, text=True, timeout=HANG_SECONDS
     )
     imported = set(done.stderr.splitlines()[-1].split())
     assert "click" in imported
     assert not imported & set(HEAVY) - set(allowed)
 
 
+def cpu_seconds(*arguments: str) -> float:
+    """Of the processor, the least of a few: other work on the machine is not ours."""
+    found = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found)
+
+
 def test_help_answers_at_once() -> None:
-    """Under 0.3 s, the best of a few: other work on the machine is not ours."""
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "ldmc", "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
-    assert np.min(seconds) < 0.3
+    """In a small multiple of what Python and click take by themselves, on any machine."""
+    assert cpu_seconds("-m", "ldmc", "--help") < 3 * cpu_seconds("-c", "import click")
 
 
 def test_random_weights_that_nobody_asked_for_have_the_last_word(

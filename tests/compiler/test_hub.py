@@ -19,6 +19,7 @@ from ldmc.errors import ModelError
 from tests import checkpoints
 from tests.conftest import Outcome
 from tests.hub_server import COMMIT, Hub, serving
+from tests.patience import HANG_SECONDS
 
 # Prints what was opened; nothing is compiled.
 OPEN = """
@@ -68,7 +69,7 @@ def opened(env: dict[str, str], *request: Any) -> dict[str, Any]:
         env=env,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
@@ -76,7 +77,7 @@ def opened(env: dict[str, str], *request: Any) -> dict[str, Any]:
 
 def ldmc_process(env: dict[str, str], *arguments: object, cwd: Path) -> Outcome:
     command = [sys.executable, "-m", "ldmc", *map(str, arguments)]
-    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=HANG_SECONDS)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

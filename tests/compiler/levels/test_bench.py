@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from ldmc.errors import StopSignal
 from ldmc.runtime.result import KIND
 from ldmc.targets import nvidia
 from tests.conftest import build_bundle
+from tests.patience import HANG_SECONDS
 
 ALL = ["eager", "eager-fp16", "jit", "jit-fp16", "onnxruntime", "tiny.cpu.ldmc"]
 COLUMNS = (
@@ -90,7 +90,12 @@ def test_all_draw_the_same_picture_and_psnr_is_what_the_pictures_say(result: dic
             assert error == 0
             continue
         assert level["psnr_db"] == pytest.approx(10 * np.log10(255**2 / error))
-        assert level["psnr_db"] > (30 if "fp16" in level["name"] else 48)
+        if "fp16" in level["name"]:
+            # How much half precision costs depends on whether the processor sums in it. The picture of other noise is
+            # 1.3 times the first one's deviation away; this is less than half of it.
+            assert error < (0.5 * first.std()) ** 2
+        else:  # no pixel rounds further than to the next of its 256 values
+            assert np.abs(picture(level) - first).max() <= 1
 
 
 def test_speedup_is_over_the_first_level(result: dict[str, Any]) -> None:
@@ -272,25 +277,41 @@ def test_a_bundle_that_fails_is_exit_1_and_the_others_are_kept(
     assert [level["status"] for level in found["levels"]] == ["failed", "measured"]
 
 
+SAYING_WHEN = """
+import sys
+from ldmc.cli import main
+from ldmc.compiler.levels.contestant import Contestant
+
+draw = Contestant.draw
+
+def draw_and_say(self, advance):
+    draw(self, advance)
+    print("drawn", file=sys.stderr, flush=True)
+
+Contestant.draw = draw_and_say
+main(sys.argv[1:])
+"""
+
+
 def test_ctrl_c_keeps_what_was_measured(tiny_bundle: Path, tmp_path: Path) -> None:
     output = tmp_path / "result.json"
     child = subprocess.Popen(
-        [sys.executable, "-m", "ldmc", "bench", tiny_bundle, "--baseline", "none", "--steps", "1", "--runs", "100000",
-         "-o", output, "--json"],
+        [sys.executable, "-c", SAYING_WHEN, "bench", tiny_bundle, "--baseline", "none", "--steps", "1", "--runs",
+         "100000", "-o", output, "--json"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=here(),
         # as from a terminal: in the background of a script, SIGINT would be ignored
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert child.stderr is not None
-    while "warm up" not in child.stderr.readline():
-        assert child.poll() is None
-    time.sleep(5)
+    for _ in range(3):  # the first warms up
+        while "drawn" not in child.stderr.readline():
+            assert child.poll() is None
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate(timeout=120)
+    out, err = child.communicate(timeout=HANG_SECONDS)
     assert child.returncode == 130, err
     found = json.loads(out)
     runs = found["levels"][0]["total"]["n"]
-    assert found["interrupted"] == f"after {runs} of 100000 runs" and 0 < runs < 100000
+    assert found["interrupted"] == f"after {runs} of 100000 runs" and 2 <= runs < 100000
     assert f"interrupted after {runs} of 100000 runs; what was measured before is kept in {output}" in err
     del found["error"]
     assert json.loads(output.read_text()) == found

@@ -6,18 +6,19 @@ import os
 import signal
 import time
 
+from tests.patience import HANG_SECONDS
 from tests.runtime.device_bundle import read_manifest, steps_of, write_manifest
 
 
 def wait_for_build(process, started, builds=1):
     """Until the double's builder has begun `builds` times."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANG_SECONDS
     while time.monotonic() < end:
         assert process.poll() is None, process.communicate()
         if started.exists() and len(started.read_text().splitlines()) >= builds:
             return
         time.sleep(0.02)
-    raise AssertionError("no build began in 60 s")
+    raise AssertionError("no build began")
 
 
 def stop(device, bundle, tmp_path, number, builds=2):
@@ -26,7 +27,7 @@ def stop(device, bundle, tmp_path, number, builds=2):
     process = device.start_finish(bundle, TRT_DOUBLE_STARTED=str(started), TRT_DOUBLE_SECONDS="3")
     wait_for_build(process, started, builds)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     return process.returncode, out, err
 
 
@@ -45,8 +46,10 @@ def workers(bundle):
 
 def test_a_sigkill_loses_only_the_build_it_hit(nano, bundle, tmp_path):
     assert stop(nano, bundle, tmp_path, signal.SIGKILL)[0] == -signal.SIGKILL
-    time.sleep(0.5)
-    assert workers(bundle) == []  # the child died with its parent
+    end = time.monotonic() + HANG_SECONDS
+    while workers(bundle):  # the child dies with its parent, by the kernel's hand
+        assert time.monotonic() < end
+        time.sleep(0.02)
     steps = steps_of(bundle)
     assert [steps[name]["status"] for name in ("decoder", "unet.1", "unet.0")] == ["done", "pending", "pending"]
     assert steps["unet.1"]["attempts"] == [{"rung": 0, "outcome": "started"}]
@@ -89,7 +92,7 @@ def test_who_reads_the_output_may_leave(nano, bundle, tmp_path):
     process = nano.start_finish(bundle)
     process.stdout.close()
     process.stderr.close()
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=HANG_SECONDS) == 130
     assert nano.finish(bundle).returncode == 0
 
 
@@ -101,4 +104,4 @@ def test_a_child_is_the_first_to_be_killed(nano, bundle, tmp_path):
     with open(f"/proc/{worker}/oom_score_adj") as stream:
         assert stream.read() == "1000\n"
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=HANG_SECONDS)

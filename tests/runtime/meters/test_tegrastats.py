@@ -6,6 +6,7 @@ import pytest
 
 from ldmc.runtime.meters import MeterProblem, Recorder
 from ldmc.runtime.meters.tegrastats import Tegrastats, memory_of, rails_of
+from tests.patience import HANG_SECONDS
 from tests.runtime.meters.machines import read_all
 from tests.runtime.meters.scripted import wait_for_readings
 
@@ -82,7 +83,7 @@ def test_a_last_line_that_was_cut_off_is_not_read(tools):
     """Of `POM_5V_IN 1750/1628` there is `POM_5V_IN 17` or `POM_5V_IN 1750/16` when it is stopped."""
     tools.prints("tegrastats", [NANO + "\n", NANO_BUSY.replace("3353/1616", "33/1 ")[:-40]], then="")
     with Recorder(Tegrastats("/", tools.find)) as recorder:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + HANG_SECONDS
         while not recorder._ended_why and time.monotonic() < deadline:
             time.sleep(0.01)
     assert [reading.value for reading in recorder._readings] == [1.75]
@@ -110,7 +111,7 @@ def test_it_is_ended_with_what_it_started(tools, tmp_path):
     tools.add("tegrastats", f"sleep 60 & echo $$ $! > {pids}; while true; do echo '{NANO}'; sleep 0.01; done",
               interpreter="/bin/sh")
     read_all(Tegrastats("/", tools.find), 2)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + HANG_SECONDS
     for pid in map(int, pids.read_text().split()):
         while _runs(pid) and time.monotonic() < deadline:
             time.sleep(0.01)
