@@ -104,8 +104,8 @@ FILE = Fields({"path": PATH, "bytes": BYTES, "sha256": SHA256}, {"role": LABEL})
 RUNG = Fields({}, {"workspace_bytes": Maybe(BYTES), "tactic_sources": Maybe(Items(OneOf(*TACTIC_SOURCES), 8)),
                    "finer": Items(PART, MOST_PARTS, 1), "fallback": OneOf("onnxruntime-cuda")})
 ATTEMPT = Fields({"rung": Whole(0, 100), "outcome": LABEL}, {"reason": Maybe(WORDS)})
-STEP = Fields({}, {
-    "component": NAME, "part": NAME, "status": OneOf(*STATUSES), "ladder": Items(RUNG, 100), "embed": Flag(),
+STEP = Fields({"component": NAME, "part": NAME, "status": OneOf(*STATUSES), "ladder": Items(RUNG, 100)}, {
+    "embed": Flag(),
     "weights_bytes": Maybe(BYTES), "peak_bytes": Maybe(BYTES), "was": PART, "embedded": PATH,
     "attempts": Items(ATTEMPT, 1000), "earlier_attempts": Items(ATTEMPT, 10000),
     "replaced_by": Items(NAME, MOST_PARTS), "engine": Fields({}, {"tensorrt": Maybe(LABEL)}),
@@ -116,6 +116,7 @@ FINISH = Fields({}, {
     "verified": Table(NAME, Table(LABEL, Anything(), 10), MOST_COMPONENTS), "timing": Maybe(Fields({}))})
 
 WEIGHTS = Fields({}, {"kind": LABEL, "seed": Maybe(Whole(0, MOST_BYTES)), "files": Items(FILE, MOST_FILES)})
+INSERTION = Fields({"component": NAME, "spec": LABEL, "reason": WORDS})
 STAGE = Fields({}, {"component": NAME, "pass": LABEL, "report": Maybe(PATH), "status": LABEL,
                     "nodes_before": Maybe(COUNT), "nodes_after": Maybe(COUNT)})
 MANIFEST = Fields({
@@ -123,7 +124,7 @@ MANIFEST = Fields({
     "files": Items(FILE, MOST_FILES, 1),
 }, {
     "finish": FINISH, "load": OneOf(*LOADS), "power": Maybe(WORDS),
-    "pipeline": Table(NAME, LABEL, MOST_COMPONENTS), "insertions": Items(Table(LABEL, WORDS, 20), MOST_PARTS),
+    "pipeline": Table(NAME, LABEL, MOST_COMPONENTS), "insertions": Items(INSERTION, MOST_PARTS),
     "stages": Items(STAGE, MOST_PARTS), "toolchain": Table(LABEL, WORDS, 1000),
     "requirements": Fields({}, {"python": LABEL, "packages": Table(LABEL, WORDS, 1000)}),
     "source": Fields({}, {"model": WORDS, "kind": LABEL, "config_sha256": SHA256, "weights": WEIGHTS}),

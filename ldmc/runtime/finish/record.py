@@ -187,12 +187,11 @@ def _no_link(path):
 
 
 def check_steps(manifest):
-    """Raises BundleProblem where a step lacks what it needs, or names a file outside the bundle or not in it."""
+    """Raises BundleProblem where a step is of no part of the bundle, or names a file that is not in it."""
     for index, step in enumerate(manifest.finish.get("steps") or []):
         place = "%s: finish.steps[%d]" % (manifest.path, index)
-        missing = [key for key in ("component", "part", "status", "ladder") if key not in step]
-        if missing or step["component"] not in manifest.components:
-            raise BundleProblem("%s lacks %s" % (place, ", ".join(missing) or "a component of the bundle"), REBUILD)
+        if step["component"] not in manifest.components:
+            raise BundleProblem("%s lacks a component of the bundle" % place, REBUILD)
         if any(attempt["rung"] >= len(step["ladder"]) for attempt in step.get("attempts") or []):
             raise BundleProblem("%s has an attempt on a rung that its ladder lacks" % place, REBUILD)
         if step["status"] == "done":

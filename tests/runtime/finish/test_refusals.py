@@ -103,7 +103,7 @@ def test_an_altered_file(nano, bundle):
 
 
 @pytest.mark.parametrize("change, words", [
-    (lambda step: step.pop("ladder"), "finish.steps[1] lacks ladder"),
+    (lambda step: step.pop("ladder"), "lacks the key finish.steps[1].ladder"),
     (lambda step: step.update(component="vae"), "finish.steps[1] lacks a component of the bundle"),
     (lambda step: step.update(part="unet.9"), "part unet.9 has no graph to build an engine from"),
 ])
