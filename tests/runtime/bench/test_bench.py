@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from ldmc.compiler.levels.read import check_result
+from tests.patience import HANG_SECONDS
 from tests.runtime.meters.machines import battery, nano, orin, write
 from tests.runtime.meters.test_nvidia import compile_nvml
 from tests.runtime.meters.test_tegrastats import NANO_BUSY
@@ -94,7 +95,7 @@ def environment(tools=None):
 
 def bench(bundle, machine, *arguments, tools=None, **options):
     return subprocess.run(command(machine, *arguments, **options), cwd=bundle, env=environment(tools),
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, timeout=HANG_SECONDS)
 
 
 def result_of(bundle, machine, *arguments, **options):
