@@ -18,7 +18,7 @@ __all__ = ["BundleProblem", "InputProblem", "Pipeline", "load"]
 
 
 def __getattr__(name):
-    """`load` and `Pipeline`, when they are first asked for: not all of this package needs numpy, which comes with them."""
+    """`load` and `Pipeline`, when they are first asked for: numpy comes with them, and not all here needs it."""
     if name not in ("Pipeline", "load"):
         raise AttributeError("module %r has no attribute %r" % (__name__, name))
     from . import loader

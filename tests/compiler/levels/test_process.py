@@ -57,7 +57,7 @@ def test_a_projection_over_the_limit_stops_it(options: dict[str, Any], tmp_path:
     process = LevelProcess(tmp_path / "log")
     process.ask("open", options)
     steps = []
-    said = r"(one UNet call takes \S+ s, 1000 of them .*|no UNet call ended within .*): the limit is 0.001 s \(--limit\)"
+    said = r"(one UNet call takes \S+ s, 1000 of them .*|no UNet call ended .*): the limit is 0.001 s \(--limit\)"
     with pytest.raises(LevelStopped, match=said):
         process.ask("draw", {**DRAW, "steps": 1000}, 0.001, lambda done, _of: steps.append(done))
     assert len(steps) < 1000
