@@ -1,4 +1,4 @@
-"""No command looks up a name or opens a connection, the hub apart when a model of it is named.
+"""No command looks up a name or opens a connection, the hub apart where a model of it is wanted.
 
 Seen from below: ONNX Runtime's telemetry is C++ in a thread of its own, of which Python's sockets know nothing. A
 library that is loaded before all others (doubles/network.c) writes down what the C library is asked for.

@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 
-from ..backends.onnxruntime_cuda import PROVIDER
 from .. import stopping
+from ..backends.onnxruntime_cuda import PROVIDER
 from ..errors import BundleProblem
 from ..leftovers import temporary_folder
 from ..locks import locked_file

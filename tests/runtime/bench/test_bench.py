@@ -15,7 +15,7 @@ from tests.runtime.meters.machines import battery, nano, orin, write
 from tests.runtime.meters.test_nvidia import compile_nvml
 from tests.runtime.meters.test_tegrastats import NANO_BUSY
 from tests.runtime.old_python import old_python
-from tests.runtime.tiny_bundle import make_bundle, read_manifest_json, write_manifest
+from tests.runtime.tiny_bundle import make_bundle, read_manifest_json, refresh_files, write_manifest
 
 # Of the shared form of a result; what reads it expects each.
 TOP = {"kind", "schema_version", "measured_at", "command", "device", "machine", "packages", "model", "settings",
@@ -229,6 +229,7 @@ def test_too_little_work_for_the_meter_is_no_number(bundle, machine):
     file = bundle / "runtime" / "level.py"
     assert "LEAST_READINGS = 3\n" in file.read_text()
     file.write_text(file.read_text().replace("LEAST_READINGS = 3\n", "LEAST_READINGS = 1000\n"))
+    refresh_files(bundle)
     level = check_form(result_of(bundle, nano(machine), "--steps", "1", "--runs", "1", seconds=0))
     assert level["absent"]["energy_joules"].startswith("INA3221, POM_5V_IN gave ")
     assert level["absent"]["energy_joules"].endswith("one every 0.1 s; draw longer: more runs or steps")
