@@ -31,6 +31,12 @@ TEXT_TOKENS = 77  # length of the text context that every CLIP-conditioned UNet 
 SIZES = 6  # height and width, top and left of the crop, target height and width: diffusers' `add_time_ids`
 
 
+# Blocks that lower for every target. The others fail in diffusers' own forward, or hold constants no checkpoint has.
+_BLOCKS = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D", "SkipDownBlock2D", "AttnSkipDownBlock2D")
+_TEXT_BLOCKS = (*_BLOCKS[:3], "CrossAttnDownBlock2D", "SimpleCrossAttnDownBlock2D")
+_DECODER_BLOCKS = ("DownEncoderBlock2D", "AttnDownEncoderBlock2D")
+
+
 class UnetComponent(nn.Module):
     """The denoiser alone: positional tensors in, one tensor out."""
 
@@ -108,6 +114,8 @@ def build_unet(checkpoint: Checkpoint) -> Skeleton:
         ModelError: its configuration asks for a conditioning that is not implemented, or diffusers rejects it.
     """
     check_conditioning(checkpoint.unet)
+    text = is_text_conditioned(checkpoint.unet)
+    _check_blocks("unet", checkpoint.unet, _TEXT_BLOCKS if text else _BLOCKS)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         net = construct(checkpoint.unet)
@@ -116,7 +124,7 @@ def build_unet(checkpoint: Checkpoint) -> Skeleton:
         TensorSpec("input_0", "float32", (1, net.config.in_channels, *size)),
         TensorSpec("input_1", "int64", (1,)),
     ]
-    if is_text_conditioned(checkpoint.unet):
+    if text:
         inputs.append(TensorSpec("input_2", "float32", (1, TEXT_TOKENS, _context_width(net.config))))
     if net.config.get("addition_embed_type") == "text_time":
         inputs.append(TensorSpec("input_3", "float32", (1, _pooled_width(net.config))))
@@ -142,6 +150,18 @@ def check_conditioning(unet: Mapping[str, Any]) -> None:
         _context_width(unet)
     if unet.get("addition_embed_type") == "text_time":
         _pooled_width(unet)
+
+
+def _check_blocks(folder: str, config: Mapping[str, Any], down: tuple[str, ...]) -> None:
+    """Hold a network's blocks to those that lower, each named by its way down; diffusers' defaults are among them."""
+    up = [name.replace("Downsample", "Upsample").replace("Down", "Up").replace("Encoder", "Decoder") for name in down]
+    for key, allowed in (("down_block_types", down), ("up_block_types", tuple(up))):
+        for name in config.get(key) or ():
+            if name not in allowed:
+                raise ModelError(
+                    f"{folder}/config.json: {key} has {name!r}, which {config['_class_name']} cannot be compiled with",
+                    fix=f"supported are {', '.join(allowed)}",
+                )
 
 
 def _context_width(unet: Mapping[str, Any]) -> int:
@@ -172,7 +192,12 @@ def _pooled_width(unet: Mapping[str, Any]) -> int:
 
 
 def build_decoder(checkpoint: Checkpoint) -> Skeleton:
-    """The decoder of `checkpoint`, without weights and without its encoder."""
+    """The decoder of `checkpoint`, without weights and without its encoder.
+
+    Raises:
+        ModelError: its configuration has blocks that do not lower, or diffusers rejects it.
+    """
+    _check_blocks(checkpoint.decoder_folder, checkpoint.decoder, _DECODER_BLOCKS)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         net = construct(checkpoint.decoder)

@@ -15,7 +15,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from ldmc.compiler.lower import Lowering
-from ldmc.compiler.networks import UnetComponent, build_unet
+from ldmc.compiler.networks import UnetComponent, build_decoder, build_unet
 from ldmc.compiler.pipeline import checked_pipeline
 from ldmc.errors import ModelError
 from ldmc.ir import TensorSpec
@@ -115,6 +115,29 @@ def test_a_conditioning_that_is_not_implemented_is_refused_by_its_key(
     with pytest.raises(ModelError, match=f"unet/config.json: .*{key} is ") as caught:
         inputs_of({**base, key: value})
     assert repr(value) in caught.value.message and caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "name"),
+    [
+        (PLAIN, "down_block_types", "DownEncoderBlock2D"),
+        (PLAIN, "up_block_types", "KUpBlock2D"),
+        (PLAIN, "down_block_types", "CrossAttnDownBlock2D"),
+        (TEXT, "down_block_types", "KCrossAttnDownBlock2D"),
+        (TEXT, "up_block_types", "a block that nobody has"),
+    ],
+)
+def test_a_block_that_does_not_lower_is_refused_by_its_name(config: dict[str, Any], key: str, name: str) -> None:
+    with pytest.raises(ModelError, match=f"unet/config.json: {key} has '{name}'") as caught:
+        inputs_of({**config, key: [config[key][0], name]})
+    assert config[key][0] in caught.value.fix
+
+
+def test_a_decoder_of_a_unets_blocks_is_refused() -> None:
+    decoder = {"_class_name": "AutoencoderKL", "up_block_types": ["UpDecoderBlock2D", "UpBlock2D"]}
+    with pytest.raises(ModelError, match="vae/config.json: up_block_types has 'UpBlock2D'") as caught:
+        build_decoder(SimpleNamespace(decoder=decoder, decoder_folder="vae"))  # type: ignore[arg-type]
+    assert caught.value.fix == "supported are UpDecoderBlock2D, AttnUpDecoderBlock2D"
 
 
 @pytest.mark.parametrize("value", [None, "default"])
