@@ -18,6 +18,7 @@ import click
 import ldmc
 from ldmc.commands.bench import bench
 from ldmc.commands.build import build
+from ldmc.commands.common import printable
 from ldmc.commands.compare import compare
 from ldmc.commands.diff import diff
 from ldmc.commands.doctor import doctor
@@ -106,8 +107,6 @@ def _known(error: Exception) -> LdmcError | None:
 
 
 def _fail(error: LdmcError, as_json: bool) -> None:
-    from ldmc.runtime.speech import printable
-
     click.echo(printable(f"error: {error.message}"), err=True)
     if error.fix:
         click.echo(printable(f"fix:   {error.fix}"), err=True)

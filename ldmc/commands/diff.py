@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ldmc.commands.common import console, emit, json_option
+from ldmc.commands.common import console, emit, json_option, printable
 
 
 @click.command()
@@ -28,7 +28,6 @@ def diff(a: str, b: str, form: str, full: bool, exit_code: bool, as_json: bool) 
       ldmc diff ldm.cpu.ldmc:unet:onnx ldm.cpu.ldmc:unet:fold
     """
     from ldmc.compiler import diff_render, references
-    from ldmc.runtime.speech import printable
 
     comparison = references.compare(a, b)
     if as_json or form == "json":

@@ -9,6 +9,7 @@ build.json        {"bundle", "stages", "write"}     -> seconds and memory of a b
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -108,7 +109,10 @@ def _stage(manifest: Manifest, entry: Json) -> Json:
 
 
 def _optional(manifest: Manifest, relative: str) -> Json | None:
-    return _damaged_unless_object(_listed(manifest, relative)) if relative in manifest.listed else None
+    if relative not in manifest.listed:
+        return None
+    file = _listed(manifest, relative)
+    return _damaged_unless_object(file) if os.path.lexists(file) else None
 
 
 def _listed(manifest: Manifest, relative: str) -> Path:

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from ldmc.runtime.speech import printable
-
 
 class PrintableConsole(Console):
     """A console that spells out control characters and escape sequences of texts; its own are not texts."""
@@ -17,3 +15,15 @@ class PrintableConsole(Console):
         """See rich: all that is printed goes through here, table cells and titles too."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal may be given it: see `ldmc.runtime.speech`.
+
+    That is only imported, and numpy with it, for a text that needs it.
+    """
+    if text.replace("\n", "").isprintable():
+        return text
+    from ldmc.runtime import speech
+
+    return str(speech.printable(text))
