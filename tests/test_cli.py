@@ -217,7 +217,7 @@ def test_verify_hashes_only(ldmc: Run, bundle: Path) -> None:
     sha256 = hashlib.sha256(text).hexdigest()
     expected = {"bundle": bundle.name, "ok": True, "files": len(json.loads(text)["files"]), "manifest_sha256": sha256}
     assert (done.code, done.json) == (0, expected)
-    assert f"manifest.json has SHA-256 {sha256}" in done.err
+    assert f"manifest sha256:{sha256}" in done.err
 
 
 def test_a_failed_verification_is_exit_5_with_its_figures(

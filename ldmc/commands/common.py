@@ -53,7 +53,7 @@ def warn(remarks: list[str], to: Console) -> None:
 
 def print_identity(sha256: str, to: Console) -> None:
     """The one number that stands for a bundle: its manifest holds the SHA-256 of all other files."""
-    to.print(f"manifest.json has SHA-256 {sha256}", highlight=False, soft_wrap=True)
+    to.print(f"manifest sha256:{sha256}", highlight=False, soft_wrap=True)
 
 
 def require(report: VerifyReport | FidelityReport, found: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ build.json        {"bundle", "stages", "write"}     -> seconds and memory of a b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,7 +103,10 @@ def _stage(manifest: Manifest, entry: Json) -> Json:
 
 
 def _optional(manifest: Manifest, relative: str, kind: Kind) -> Json | None:
-    return _record(_listed(manifest, relative), kind) if relative in manifest.listed else None
+    if relative not in manifest.listed:
+        return None
+    file = _listed(manifest, relative)
+    return _record(file, kind) if os.path.lexists(file) else None
 
 
 def _listed(manifest: Manifest, relative: str) -> Path:

@@ -146,7 +146,7 @@ def test_what_build_makes_here_is_trusted_here(tiny_model, ldmc, tmp_path, cache
                 "--no-report", "--json")
     assert done.code == 0, done.err
     sha256 = read_manifest(tmp_path / "b.ldmc").sha256
-    assert done.json["manifest_sha256"] == sha256 and f"manifest.json has SHA-256 {sha256}" in done.err
+    assert done.json["manifest_sha256"] == sha256 and f"manifest sha256:{sha256}" in done.err
     assert (cache_home / "ldmc" / "trusted" / sha256).exists()
     load(tmp_path / "b.ldmc").close()
     with pytest.raises(BundleProblem, match="whoever made"):
