@@ -61,7 +61,8 @@ def test_without_a_meter_there_is_the_callers_reason_and_no_number():
         "power_watts": "RAPL can be read by root only", "peak_gpu_bytes": "it runs on the processor"})
     assert [level[name] for name in POWER] == [None] * 4
     assert level["absent"] == dict(
-        {name: "RAPL can be read by root only" for name in POWER}, spread=FEW_RUNS, peak_gpu_bytes="it runs on the processor",
+        {name: "RAPL can be read by root only" for name in POWER}, spread=FEW_RUNS,
+        peak_gpu_bytes="it runs on the processor",
         peak_pss_bytes="this system does not say", private_bytes_after_load="this system does not say")
 
 
