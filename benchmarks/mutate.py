@@ -14,6 +14,7 @@ markup of the input in the report. Any of them is exit 1. Nothing is written but
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -98,7 +99,8 @@ class Worker:
         """End the process."""
         if self._process is not None:
             assert self._process.stdin is not None
-            self._process.stdin.close()
+            with contextlib.suppress(OSError):  # it is dead, and has not read all
+                self._process.stdin.close()
             try:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:

@@ -22,6 +22,8 @@ _ROOM_BYTES = 6 << 30  # of address space, beyond what the imports take
 def main() -> None:
     """Serve until stdin ends."""
     whole = Path(sys.argv[1])
+    if not (whole / "model").is_dir() or not (whole / "bundle.ldmc").is_dir():
+        sys.exit(f"{whole} has no model/ and bundle.ldmc")
     answers = os.fdopen(os.dup(1), "w")  # trials take the streams of this process
     _import_all()
     _bound_memory()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 _LONGEST = 60  # characters of a value in a message
@@ -19,14 +19,17 @@ _LONGEST = 60  # characters of a value in a message
 
 @dataclass(frozen=True)
 class Fault:
-    """place: as in `levels[2].name`, "" for the whole. wanted: what the value there is not."""
+    """place: as in `levels[2].name`, "" for the whole. wanted: what the value there is not. missing: a key it lacks."""
 
     place: str
     value: Any
     wanted: str
+    missing: str = ""
 
     def __str__(self) -> str:
-        """`levels[2].name is 7, expected a text`."""
+        """`levels[2].name is 7, expected a text`, or `levels[2] lacks the key name`."""
+        if self.missing:
+            return f"{self.place or 'it'} lacks the key {self.missing}"
         return f"{self.place or 'it'} is {shown(self.value)}, expected {self.wanted}"
 
 
@@ -100,7 +103,7 @@ class Maybe:
 
     def fault(self, value: Any, place: str) -> Fault | None:
         found = None if value is None else self.kind.fault(value, place)
-        return Fault(found.place, found.value, f"{found.wanted} or null") if found and found.place == place else found
+        return replace(found, wanted=f"{found.wanted} or null") if found and found.place == place else found
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ class Record:
             return Fault(place, value, "an object")
         for key in self.required:
             if key not in value:
-                return Fault(place, value, f"an object with {key}")
+                return Fault(place, value, f"an object with {key}", missing=key)
         kinds = {**self.required, **self.optional}
         found = (kind.fault(value[key], inside(place, key)) for key, kind in kinds.items() if key in value)
         return next((fault for fault in found if fault is not None), None)

@@ -27,6 +27,7 @@ from ldmc.compiler.diff import Change, GraphDiff, NodeChange, OpCount, Total
 from ldmc.compiler.markdown import cell, code
 from ldmc.compiler.references import Comparison
 from ldmc.compiler.summary import NodeSummary
+from ldmc.runtime.speech import printable
 
 SHOWN_NODES = 20
 TOTAL_LABELS = {
@@ -56,11 +57,11 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 def to_table(comparison: Comparison, console: Console, *, full: bool = False) -> None:
     """Print to `console`; `full` shows every node instead of the first 20 of each list."""
     for label, reference in (("A", comparison.a), ("B", comparison.b)):
-        console.print(Text(f"{label}  {reference}"), soft_wrap=True)
+        console.print(_plain(f"{label}  {reference}"), soft_wrap=True)
     console.print()
     for name, diff in comparison.diffs.items():
         if diff.equal:
-            console.print(Text(f"{name or 'graph'}: no difference ({_totals_line(diff)})"))
+            console.print(_plain(f"{name or 'graph'}: no difference ({_totals_line(diff)})"))
             continue
         console.print(_op_table(name, diff))
         console.print()
@@ -146,9 +147,14 @@ def _change_lists(diff: GraphDiff) -> tuple[tuple[str, tuple[Change, ...]], ...]
     return ("inputs and outputs", diff.io), ("versions", diff.versions), ("weights", diff.weights)
 
 
+def _plain(text: str, **how: Any) -> Text:
+    """Text that is shown as it stands: no markup, and control characters written out before rich drops some of them."""
+    return Text(printable(text), **how)
+
+
 def _op_table(name: str, diff: GraphDiff) -> Table:
     table = Table(
-        title=Text(name) if name else None,
+        title=_plain(name) if name else None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -159,7 +165,7 @@ def _op_table(name: str, diff: GraphDiff) -> Table:
     for heading in ("A", "B", "change"):
         table.add_column(heading, justify="right", no_wrap=True)
     for count in diff.ops:
-        table.add_row(*map(Text, _op_row(count)), style="dim" if count.a == count.b else "")
+        table.add_row(*map(_plain, _op_row(count)), style="dim" if count.a == count.b else "")
     table.add_section()
     for total in diff.totals:
         table.add_row(*_total_row(total), style="bold")
@@ -167,7 +173,7 @@ def _op_table(name: str, diff: GraphDiff) -> Table:
 
 
 def _heading(console: Console, title: str, count: int) -> None:
-    console.print(Text(f"{title}: {count:,}", style="bold"))
+    console.print(_plain(f"{title}: {count:,}", style="bold"))
 
 
 def _shown(items: Sequence[Any], full: bool) -> Sequence[Any]:
@@ -185,7 +191,7 @@ def _print_changes(console: Console, title: str, changes: Sequence[Change], full
         return
     _heading(console, f"{title} changed", len(changes))
     for change in _shown(changes, full):
-        console.print(Padding(Text(_change_text(change), overflow="fold"), (0, 0, 0, 2), expand=False))
+        console.print(Padding(_plain(_change_text(change), overflow="fold"), (0, 0, 0, 2), expand=False))
     _print_more(console, changes, full)
 
 
@@ -198,7 +204,7 @@ def _print_nodes(console: Console, title: str, sign: str, nodes: Sequence[NodeSu
     for _ in range(2):
         grid.add_column(overflow="fold")
     for node in _shown(nodes, full):
-        grid.add_row(Text(f"  {sign} {node.op}"), Text(node.key), Text(_types(node)))
+        grid.add_row(_plain(f"  {sign} {node.op}"), _plain(node.key), _plain(_types(node)))
     console.print(grid)
     _print_more(console, nodes, full)
 
@@ -208,9 +214,9 @@ def _print_changed(console: Console, nodes: Sequence[NodeChange], full: bool) ->
         return
     _heading(console, "nodes changed", len(nodes))
     for node in _shown(nodes, full):
-        console.print(Text(f"  ~ {node.op}  {node.output}"), soft_wrap=True)
+        console.print(_plain(f"  ~ {node.op}  {node.output}"), soft_wrap=True)
         for change in node.changes:
-            console.print(Padding(Text(_change_text(change), overflow="fold"), (0, 0, 0, 6), expand=False))
+            console.print(Padding(_plain(_change_text(change), overflow="fold"), (0, 0, 0, 6), expand=False))
     _print_more(console, nodes, full)
 
 

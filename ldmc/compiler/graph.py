@@ -97,7 +97,10 @@ def load_summary(path: str | Path) -> GraphSummary:
             proto = onnx.inliner.inline_local_functions(proto)
         model = ir.from_proto(proto)
     except Exception as error:  # noqa: BLE001  neither library says what it raises
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        first: BaseException = error
+        while first.__cause__ is not None:  # onnx_ir says where it was above what it was
+            first = first.__cause__
+        reason = str(first).strip().partition("\n")[0] or type(first).__name__
         raise UsageError(f"{path}: is an ONNX model that cannot be read: {reason}", fix="see onnx.checker") from error
     return summarise(model)
 

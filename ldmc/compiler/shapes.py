@@ -29,6 +29,7 @@ ARITHMETIC = frozenset(
 )
 REARRANGING = frozenset({"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Unsqueeze"})
 SHAPE_OPS = ARITHMETIC | REARRANGING
+MOST_RANK = 64
 MOST_ELEMENTS = 2**16  # of a value that is computed here
 MAX_ROUNDS = 4  # a shape may depend on a shape; exporters nest them once or twice
 
@@ -41,12 +42,29 @@ def infer_types(model: ir.Model) -> dict[str, TensorType]:
     proto = ir.to_proto(_without_weights(model))
     for _ in range(MAX_ROUNDS):
         try:
-            proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+            proto = onnx.shape_inference.infer_shapes(proto, data_prop=_stays_small(proto.graph))
         except Exception:  # noqa: BLE001  besides its InferenceError, whatever its C++ throws at a wrong attribute
             break
         if not _compute_shapes(proto.graph):
             break
     return dict(_types(proto.graph))
+
+
+def _stays_small(graph: onnx.GraphProto) -> bool:
+    """Whether the values that onnx carries along with shapes stay few: it joins what Concat joins, however long."""
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer if _is_number(tensor)}
+    for node in graph.node:
+        if node.op_type in ("Shape", "Constant"):
+            size = MOST_RANK
+        elif node.input and all(name in sizes for name in filter(None, node.input)):
+            given = [sizes[name] for name in node.input if name]
+            size = sum(given) if node.op_type == "Concat" else max(given, default=0)
+        else:
+            continue  # no number that is known without running the graph
+        if size > MOST_ELEMENTS:
+            return False
+        sizes.update(dict.fromkeys(node.output, size))
+    return True
 
 
 def is_small(tensor: ir.TensorProtocol) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 from ldmc.artifacts.manifest import read_whole_manifest
 from ldmc.artifacts.documents import read_json
 from ldmc.artifacts.kinds import Kind, first_fault
-from ldmc.compiler.levels.read import check_result, wrong
+from ldmc.compiler.levels.read import check_result
 from ldmc.errors import BundleError, UsageError
 from ldmc.report.records import BUILD, CHECK, MEMORY, STAGE, TIMELINE
 from ldmc.runtime.errors import BundleProblem
@@ -174,7 +174,7 @@ def _hold(given: Given, kind: Kind) -> None:
     """Hold a result to its shape."""
     fault = first_fault(kind, given.data)
     if fault is not None:
-        raise wrong(given.label, fault.place, fault.value, fault.wanted)
+        raise UsageError(f"{given.label}: {fault}", fix="make the result again")
 
 
 def _keys_of(data: Json) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,6 @@ def test_the_keys_are_those_of_diffusers_and_its_defaults_are_taken(name: str) -
     for key, parameter in parameters.items():
         default = json.loads(json.dumps(parameter.default))
         assert takes(kinds[key], default), (key, default)
-
-
-def of_annotation(annotation: str) -> Mapping[type, Any]:
-    """Values of the kinds that an annotation of diffusers names, by the name of the kind."""
-    values = {"int": 1, "float": 0.5, "bool": True, "str": "silu", "None": None}
-    return {kind: value for kind, value in values.items() if kind in annotation}  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", config_kinds.CLASSES)

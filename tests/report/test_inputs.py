@@ -102,7 +102,7 @@ def change(key: str, value: Any) -> Callable[[Path], None]:
         (lambda bundle: (bundle / "reports/unet/02-fold.json").unlink(), "02-fold.json cannot be read"),
         (lambda bundle: (bundle / "reports/unet/02-fold.json").write_text("{"), "02-fold.json is not JSON"),
         (lambda bundle: (bundle / "reports/unet/02-fold.json").write_text("{}"), "lacks the key component"),
-        (lambda bundle: (bundle / "reports/memory.json").write_text("[]"), "holds list"),
+        (lambda bundle: (bundle / "reports/memory.json").write_text("[]"), "memory.json: it is [], expected an object"),
     ],
 )
 def test_a_damaged_bundle_is_refused(

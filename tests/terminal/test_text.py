@@ -86,8 +86,9 @@ def test_inspect_shows_names_as_they_are(ldmc: Run, tiny_bundle: Path, tmp_path:
         assert is_plain(done.err)
         return
     assert is_plain(done.out) and SHOWN in done.out
-    for words in (f"for {MARKED}", f"model    {MARKED} ({MARKED})", f"{MARKED} {MARKED}", f"{MARKED}  {MARKED}"):
-        assert words in done.out.replace("\n", " ").replace("  ", "  "), words
+    shown = " ".join(done.out.split())
+    for words in (f"for {MARKED}", f"model {MARKED} ({MARKED})", f"python {MARKED}, {MARKED} {MARKED}"):
+        assert words in shown, words
 
 
 def graph(path: Path, name: str) -> Path:
@@ -129,7 +130,7 @@ def test_compare_shows_names_of_levels(ldmc: Run, tmp_path: Path) -> None:
     file = samples.save(hostile_result(), tmp_path / "r.json")
     done = ldmc("compare", file, "--markdown", tmp_path / "t.md")
     assert done.code == 0 and is_plain(done.out) and is_plain((tmp_path / "t.md").read_text())
-    assert "[bold red]x[/bold red]:bomb:" in done.out
+    assert "[boldred]x[/boldred]:bomb:[/]" in "".join(done.out.split())  # wherever lines were wrapped
 
 
 def test_a_report_shows_names_and_has_no_element_of_theirs(ldmc: Run, tmp_path: Path) -> None:
