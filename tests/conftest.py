@@ -31,18 +31,6 @@ class Outcome:
         return json.loads(self.out)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's cache folder, for the time of the tests; browsers and fonts stay where they are."""
-    before = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        for name, kept in (("PLAYWRIGHT_BROWSERS_PATH", "ms-playwright"), ("MPLCONFIGDIR", "matplotlib")):
-            patch.setenv(name, os.environ.get(name) or str(before / kept))
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in diffusers layout with real (small) weights; read-only by agreement."""
@@ -55,14 +43,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of this run's own, for child processes too: what tests make is not noted in the user's own.
 
-    matplotlib's stays where it is: making it takes seconds.
+    Browsers and fonts stay where they are: making or fetching them takes long.
     """
+    before = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = tmp_path_factory.mktemp("cache")
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     with pytest.MonkeyPatch.context() as patch:
+        for name, kept in (("PLAYWRIGHT_BROWSERS_PATH", "ms-playwright"), ("MPLCONFIGDIR", "matplotlib")):
+            patch.setenv(name, os.environ.get(name) or str(before / kept))
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        if "MPLCONFIGDIR" not in os.environ:
-            patch.setenv("MPLCONFIGDIR", str(usual / "matplotlib"))
         yield folder
 
 

@@ -24,7 +24,7 @@ from ldmc.compiler.diff import GraphDiff, diff_graphs
 from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import BundleError, UsageError
 from ldmc.runtime.errors import BundleProblem
-from ldmc.runtime.manifest import MANIFEST_NAME, Manifest, check_files, read_manifest
+from ldmc.runtime.manifest import MANIFEST_NAME, REBUILD, Manifest, check_files, read_manifest
 
 _REPORT = Record({"component": Text(), "pass": Text()}, {"form": Text(), "graph": Maybe(Table(Anything()))})
 BARE = ""  # the component name of a plain ONNX file, which does not say whose graph it is
@@ -258,7 +258,7 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         raise _damaged(path, error.strerror or str(error)) from error
     except ValueError as error:
-        raise _damaged(path, str(error)) from error
+        raise BundleError(f"{path} is not JSON: {error}", fix=REBUILD) from error
 
 
 def _damaged(path: Path, reason: str) -> BundleError:

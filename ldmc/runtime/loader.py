@@ -56,9 +56,10 @@ def load(path, verify=False, threads=None, cache=True, sources=False, trust=Fals
         manifest = manifest.of_sources()
     sampler_of(manifest.scheduler)  # refuses an unsupported scheduler before the slow part
     _check_components(manifest)
-    backends.check_bundle(manifest)
     remarks = []
     vouched = Vouched(manifest, trust, cache_folder)
+    vouched.require_all()
+    backends.check_bundle(manifest)
     vouched.check(verify, remarks)
     if manifest.placeholder_weights:
         remarks.append("the weights are random placeholders: every picture is noise")

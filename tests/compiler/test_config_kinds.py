@@ -71,10 +71,6 @@ CASES = [
     ("vqvae", {"num_vq_embeddings": 10**9}, "num_vq_embeddings is 1000000000, expected"),
     ("vqvae", {"scaling_factor": "x"}, 'scaling_factor is "x", expected a number'),
     ("vqvae", {"latent_channels": 2.5}, "latent_channels is 2.5, expected a whole number"),
-    ("scheduler", {"num_train_timesteps": 10**8}, "num_train_timesteps is 100000000, expected a whole number from"),
-    ("scheduler", {"beta_start": None}, "beta_start is null, expected a number"),
-    ("scheduler", {"trained_betas": ["x"]}, 'trained_betas[0] is "x", expected a number'),
-    ("scheduler", {"clip_sample": "no"}, 'clip_sample is "no", expected true or false'),
 ]
 
 
@@ -90,11 +86,11 @@ def test_what_cannot_be_is_refused_by_reading(
 
 
 @pytest.mark.parametrize(("text", "said"), [
-    ('{"_class_name": "UNet2DModel", "norm_eps": NaN}', "NaN is no number of JSON"),
-    ('{"_class_name": "UNet2DModel", "norm_eps": 1e999}', "the number 1e999 is too large"),
-    ('{"sample_size": 8, "sample_size": 64}', 'the key "sample_size" stands twice in one object'),
-    ("[" * 200_000, "too deep"),
-    ('{"sample_size": ' + "9" * 5000 + "}", "a number has 5000 digits"),
+    ('{"_class_name": "UNet2DModel", "norm_eps": NaN}', "NaN is not a JSON number"),
+    ('{"_class_name": "UNet2DModel", "norm_eps": 1e999}', "the number 1e999 is out of range"),
+    ('{"sample_size": 8, "sample_size": 64}', "the key 'sample_size' is repeated"),
+    ("[" * 200_000, "nested deeper than 64"),
+    ('{"sample_size": ' + "9" * 5000 + "}", "has 5000 digits"),
 ])  # fmt: skip
 def test_json_that_means_nothing_or_two_things_is_refused(
     text: str, said: str, tiny_model: Path, tmp_path: Path

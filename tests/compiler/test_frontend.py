@@ -272,7 +272,7 @@ def test_a_vae_is_a_decoder_too(tiny_model: Path, tmp_path: Path) -> None:
     ).save_pretrained(folder / "vae")  # fmt: skip
     _, decoder = program_of(folder).components
     assert decoder.outputs[0].shape == (1, 3, 16, 16)
-    assert decoder.payload.module.scale == 0.25
+    assert decoder.payload.module.scaling.scale == 0.25
     assert any(
         name.startswith("net.post_quant_conv") for name, _ in decoder.payload.module.named_parameters()
     )

@@ -63,11 +63,9 @@ class BenchRequest:
         """
         for level in self.levels:
             if level.manifest is not None:
+                Vouched(level.manifest, self.trust).require_all()
                 check_bundle(level.manifest)
         check_threads(self.threads)
-        for level in self.levels:
-            if level.manifest is not None:
-                Vouched(level.manifest, self.trust).require_all()
         sampler_of(self.manifest.scheduler).check(self.steps)
         gpu_of(self.device)
         if self.model is not None:

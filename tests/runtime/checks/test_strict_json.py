@@ -41,13 +41,13 @@ def test_what_is(text, data):
 def test_a_file_that_is_too_large(tmp_path):
     path = tmp_path / "large.json"
     path.write_text("[%s]" % (" " * 100))
-    with pytest.raises(BundleProblem, match="has 102 bytes, more than the 50 that are read"):
+    with pytest.raises(BundleProblem, match="has 102 bytes, at most 50 are read"):
         read_json(str(path), 50)
 
 
 def test_a_device_and_a_folder(tmp_path):
     for path in ("/dev/zero", str(tmp_path)):
-        with pytest.raises(BundleProblem, match="is not a regular file"):
+        with pytest.raises(BundleProblem, match="expected a regular file"):
             read_json(path)
 
 
@@ -56,4 +56,4 @@ def test_a_fifo_does_not_block(tmp_path):
     os.mkfifo(str(path))
     script = "import sys\nfrom ldmc.runtime.checks.strict_json import read_json\nread_json(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=120)
-    assert "fifo is not a regular file" in done.stderr
+    assert "fifo cannot be read: it is a pipe, expected a regular file" in done.stderr
