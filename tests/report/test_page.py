@@ -107,7 +107,7 @@ def test_insertions_and_pending_steps_are_shown_with_their_reason(tiny_bundle: P
         {"component": name, "spec": "fold", "reason": "Constant is not read"} for name in ("unet", "decoder")
     ]
     manifest["stages"][-1]["status"] = "pending"
-    manifest["finish"] = {"steps": [{"component": "unet", "part": "unet.0", "status": "pending"}]}
+    manifest["finish"] = {"steps": [{"component": "unet", "part": "unet.0", "status": "pending", "ladder": []}]}
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     page = page_of(bundle, tmp_path=tmp_path)
     assert "unet fold: Constant is not read" in page.text
