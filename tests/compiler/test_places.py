@@ -142,6 +142,6 @@ def test_a_cache_that_cannot_be_written_fails_no_build(
     class Progress:
         note = staticmethod(notes.append)
 
-    driver._remember(opened, read_program(opened, request), Progress())  # type: ignore[arg-type]
+    driver._remember_checkpoint(opened, read_program(opened, request), Progress())  # type: ignore[arg-type]
     assert len(notes) == 1 and "verify and bench will need --model" in notes[0]
     shutil.rmtree(tmp_path / "cache", ignore_errors=True)

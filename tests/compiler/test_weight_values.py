@@ -180,7 +180,7 @@ def test_a_build_ends_in_one_sentence_and_leaves_nothing(
 def test_modules_with_weights_and_the_reference_do_not_take_them_either(diverged: Path) -> None:
     """`torchscript` and `aoti` put the one into their files, `verify` and `bench` compare with the other."""
     from ldmc.compiler.frontend import ModelRequest, open_model, read_program
-    from ldmc.compiler.networks import build_reference
+    from ldmc.compiler.eager import eager_component
     from ldmc.passes.modules import with_weights
 
     request = ModelRequest(str(diverged))
@@ -190,7 +190,7 @@ def test_modules_with_weights_and_the_reference_do_not_take_them_either(diverged
     with pytest.raises(ModelError, match=sentence):
         with_weights(decoder.payload, "decoder")
     with pytest.raises(ModelError, match=sentence):
-        build_reference(model.checkpoint, "decoder", decoder.payload.weights)
+        eager_component(model.checkpoint, "decoder", decoder.payload.weights)
 
 
 def test_a_plan_reads_headers(tiny_model: Path, tmp_path: Path, ldmc: Callable[..., Outcome]) -> None:

@@ -221,7 +221,8 @@ def test_a_closed_part_gives_its_memory_back() -> None:
 
 
 MANIFEST: Any = types.SimpleNamespace(
-    root="x.ldmc", target="cuda", requirement=lambda _: ">=2.13,<2.14", file_path=lambda relative: relative
+    root="x.ldmc", target="cuda", requirement=lambda _: ">=2.13,<2.14", file_path=lambda relative: relative,
+    listed_path=lambda relative: relative,
 )
 
 

@@ -8,6 +8,7 @@ import time
 
 from .. import memory, stopping
 from ..backends import check_bundle
+from ..checks.opening import Vouched
 from ..level import level_record
 from ..loader import load
 from ..measure import Drawings
@@ -53,6 +54,7 @@ class Bench(object):
     def run(self, command, on_run=None):
         """Measures. Returns the result: see the package's docstring; where it was interrupted, of the drawings before.
         Raises: BundleProblem; KeyboardInterrupt before the first measured drawing."""
+        Vouched(self._manifest, self._options.trust).require_all()
         check_bundle(self._manifest)  # before a while of idling
         meter, why = choose(self._manifest.power, self._options.root, self._options.find)
         gpu, why_no_gpu = self._gpu_memory()
