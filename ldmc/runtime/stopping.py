@@ -25,6 +25,7 @@ PATIENCE_SECONDS = 1.0  # with a main thread that unwinds, or is in C++
 UNDIVIDED_SECONDS = 5.0  # more, with one that does what must not be cut in two
 EXIT_CODE = 130
 
+_HOOK = "unraisablehook"  # of `sys`, from Python 3.8 on
 _WAKE = b"\0"  # no signal's number
 _watch = None  # of the work that is running in this process
 
@@ -144,7 +145,7 @@ class _Watch(object):
         self._before = leftovers.descendants()
         self._main = threading.main_thread().ident
         self._lock = threading.Lock()
-        self._hook = getattr(sys, "unraisablehook", None)  # from Python 3.8 on
+        self._hook = getattr(sys, _HOOK, None)  # from Python 3.8 on
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
         self._old_wakeup = -1
@@ -154,7 +155,7 @@ class _Watch(object):
         self._thread.start()
         self._old_wakeup = signal.set_wakeup_fd(self._write_end)
         if self._hook is not None:
-            sys.unraisablehook = self._dropped
+            setattr(sys, _HOOK, self._dropped)
         for number in self._numbers:
             self._handlers[number] = signal.signal(number, self._handle)
 
@@ -163,7 +164,7 @@ class _Watch(object):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if self._hook is not None:
-            sys.unraisablehook = self._hook
+            setattr(sys, _HOOK, self._hook)
         signal.set_wakeup_fd(self._old_wakeup)
         os.write(self._write_end, _WAKE)  # not by closing it: a forked child may hold it open
         self._thread.join()

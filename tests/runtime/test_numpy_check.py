@@ -70,7 +70,7 @@ def test_every_command_says_what_to_install(alone: Path, python: str) -> None:
 
 
 def test_an_import_says_what_to_install(alone: Path, python: str) -> None:
-    done = run(alone, python, "-c", "import runtime")
+    done = run(alone, python, "-c", "from runtime import load")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "ImportError: the runtime needs numpy, which cannot be imported: No module named 'numpy' "
