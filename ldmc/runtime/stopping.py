@@ -181,6 +181,7 @@ class _Watch(object):
         if self.is_over or frame is self._home or (self.polite and not self.was_asked):
             return  # the watcher knows of it
         self.was_asked = True
+        signal.set_wakeup_fd(-1)  # the watcher is awake; nobody reads of further signals, and the pipe would fill up
         if not self.undivided:
             self.was_raised = True
             raise self.kind()
