@@ -10,7 +10,12 @@ _UNPRINTABLE = re.compile(
 
 def printable(text):
     """`text` as a terminal may be given it: control characters, but for tabs and ends of lines, are spelled out."""
-    return _UNPRINTABLE.sub(lambda match: match.group().encode("unicode_escape").decode("ascii"), text)
+    return _UNPRINTABLE.sub(_spelled, text)
+
+
+def _spelled(found):
+    code = ord(found.group())
+    return "\\x%02x" % code if code < 0x100 else "\\u%04x" % code
 
 
 def say(text):

@@ -26,7 +26,7 @@ SPELLED = "\\x1b]0;renamed\\x07 \\x9b2J \\u202etxt.exe"
 def test_control_characters_are_spelled_out() -> None:
     assert speech.printable(TITLE) == SPELLED
     assert speech.printable("a\tb\nc \u00fc \U0001f600") == "a\tb\nc \u00fc \U0001f600"
-    assert speech.printable("a\rb\ud800") == "a\\rb\\ud800"
+    assert speech.printable("a\rb\ud800") == "a\\x0db\\ud800"
 
 
 def test_tables_titles_and_lines_are_texts() -> None:
