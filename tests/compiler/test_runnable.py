@@ -45,8 +45,10 @@ def built_ahead(manifest: dict[str, Any], decoder: dict[str, Any]) -> None:
     """The decoder as an engine of TensorRT for RTX."""
     engine(manifest, decoder)
     manifest["requirements"]["packages"]["tensorrt_rtx"] = ">=1.7"
-    decoder["engine"] = [{"part": "decoder", "compute_capability": "8.6", "module": "tensorrt_rtx", "tensorrt": "1.7.1", "layers": 1,
-                          "weights_bytes": 1, "activation_bytes": 1}]
+    decoder["engine"] = [
+        {"part": "decoder", "compute_capability": "8.6", "module": "tensorrt_rtx", "tensorrt": "1.7.1",
+         "layers": 1, "weights_bytes": 1, "activation_bytes": 1}
+    ]  # fmt: skip
 
 
 CASES: dict[str, tuple[Change, str]] = {
