@@ -39,6 +39,19 @@ def test_a_place_is_kept_by_the_hashes_of_the_checkpoint(cache: Path, tmp_path: 
     assert len(list(cache.iterdir())) == 1
 
 
+def test_a_copy_that_is_gone_does_not_hide_the_original(cache: Path, tmp_path: Path) -> None:
+    for name in ("original", "copy"):
+        (tmp_path / name).mkdir()
+        remember(SOURCE, tmp_path / name)
+    assert last_seen(SOURCE) == tmp_path / "copy"
+    (tmp_path / "copy").rmdir()
+    assert last_seen(SOURCE) == tmp_path / "original"
+    for number in range(20):
+        remember(SOURCE, tmp_path / str(number))
+    [record] = cache.iterdir()
+    assert len(json.loads(record.read_text())["folders"]) == 8
+
+
 def test_a_relative_folder_is_kept_as_what_it_is(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +60,9 @@ def test_a_relative_folder_is_kept_as_what_it_is(
     assert last_seen(SOURCE) == tmp_path / "x"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"folder": 3}', '{"folder": "relative"}', "\0" * 9])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"folders": 3}', '{"folders": [3]}', '{"folders": ["relative"]}', "\0" * 9]
+)
 def test_a_record_that_is_none_says_nothing(content: str, cache: Path) -> None:
     remember(SOURCE, Path("/somewhere"))
     [record] = cache.iterdir()

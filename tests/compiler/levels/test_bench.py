@@ -338,7 +338,10 @@ def test_what_takes_too_long_says_so_in_its_row(pretend: type[Pretender], tiny_b
     assert (eager["status"], bundle["status"]) == ("measured", "measured")
 
 
-def test_an_original_that_is_gone_is_said(ldmc: Any, tiny_model: Path, tmp_path: Path) -> None:
+def test_an_original_that_is_gone_is_said(
+    ldmc: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # no other copy of the model is known
     model = shutil.copytree(tiny_model, tmp_path / "model")
     bundle = build_bundle(model, tmp_path / "tiny.cpu.ldmc", "onnx,fold")
     shutil.rmtree(model)
@@ -346,7 +349,7 @@ def test_an_original_that_is_gone_is_said(ldmc: Any, tiny_model: Path, tmp_path:
     answer = ldmc("bench", bundle, "--steps", 1, "--runs", 1, "-o", output, "--json").json
     assert json.loads(output.read_text()) == answer
     eager, own = answer["levels"]
-    assert eager["status"] == "failed" and "unknown model" in eager["why"]
+    assert eager["status"] == "failed" and "is no longer in" in eager["why"]
     assert own["status"] == "measured"
     found = ldmc("bench", bundle, "--steps", 1, "--runs", 1, "--model", tiny_model, "--json").json
     assert found["levels"][0]["status"] == "measured"
