@@ -39,11 +39,13 @@ def main() -> None:
 def _import_all() -> None:
     """What commands import on their first use, so that no trial pays for it."""
     import matplotlib.backends.backend_svg  # noqa: F401
-    import onnxruntime  # noqa: F401
 
     import ldmc.compiler.driver
     import ldmc.compiler.networks
     import ldmc.report  # noqa: F401
+    from ldmc.runtime.onnx_runtime import import_onnxruntime
+
+    import_onnxruntime()
 
 
 def _bound_memory() -> None:

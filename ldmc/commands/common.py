@@ -34,7 +34,7 @@ def console(as_json: bool) -> Console:
     """Where people read: stdout, or stderr where stdout is for JSON."""
     from ldmc.terminal.text import Terminal
 
-    return Terminal(stderr=as_json, soft_wrap=False)
+    return Terminal(stderr=as_json)
 
 
 def emit(answer: Any, as_json: bool) -> None:

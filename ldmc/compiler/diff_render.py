@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -147,9 +147,9 @@ def _change_lists(diff: GraphDiff) -> tuple[tuple[str, tuple[Change, ...]], ...]
     return ("inputs and outputs", diff.io), ("versions", diff.versions), ("weights", diff.weights)
 
 
-def _plain(text: str, **how: Any) -> Text:
+def _plain(text: str, style: str = "", overflow: OverflowMethod | None = None) -> Text:
     """Text that is shown as it stands: no markup, and control characters written out before rich drops some of them."""
-    return Text(printable(text), **how)
+    return Text(printable(text), style, overflow=overflow)
 
 
 def _op_table(name: str, diff: GraphDiff) -> Table:

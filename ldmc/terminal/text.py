@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any, Literal
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
@@ -23,8 +23,24 @@ __all__ = ["Terminal", "escape"]
 class Terminal(Console):
     """A console on which nothing that is printed can do more than be seen."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(emoji=False, **options)
+    def __init__(
+        self,
+        *,
+        file: IO[str] | None = None,
+        stderr: bool = False,
+        width: int | None = None,
+        force_terminal: bool | None = None,
+        color_system: Literal["auto", "standard", "256", "truecolor"] = "auto",
+    ) -> None:
+        """See `Console`; here a word between colons is no picture."""
+        super().__init__(
+            file=file,
+            stderr=stderr,
+            width=width,
+            force_terminal=force_terminal,
+            color_system=color_system,
+            emoji=False,
+        )
 
     def render_str(self, text: str, **how: Any) -> Text:
         """See `Console.render_str`; here what is laid out is already as wide as it will be shown."""

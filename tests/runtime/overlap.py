@@ -12,7 +12,7 @@ import threading
 
 SEEDS = (1, 2, 3, 4)
 # Functions of the runtime in which a thread waits for others.
-TURNS = ("_turn", "_num_threads", "locked")
+TURNS = ("_turn", "_num_threads", "_wait")
 _POLL_SECONDS = 0.002
 _at_work = []  # the threads of `in_threads` that have not ended
 

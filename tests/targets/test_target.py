@@ -266,7 +266,7 @@ WRONG: dict[str, tuple[Callable[[], str], tuple[str, ...], str]] = {
     "endless bandwidth": (
         lambda: compute("peak_gflops = {}", bandwidth="inf"),
         ("compute.bandwidth_gb_s = Infinity is not allowed",),
-        "above 0",
+        "a number of at most 1,000,000,000,000,000",
     ),
 }
 
