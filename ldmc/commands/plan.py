@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ldmc.commands.common import console, emit, json_option, prepare_hub
+from ldmc.commands.common import check_writable, console, emit, json_option, prepare_hub
 from ldmc.errors import UsageError
 
 _SUFFIXES = (".svg", ".png")
@@ -76,7 +76,4 @@ def _check_chart(chart: Path | None) -> None:
         raise UsageError(
             f"--chart {chart}: a chart is drawn as .svg or .png", fix=f"name it {chart.stem}.svg"
         )
-    if not chart.parent.is_dir():
-        raise UsageError(
-            f"--chart {chart}: there is no folder {chart.parent}", fix="make it, or name another"
-        )
+    check_writable(chart)

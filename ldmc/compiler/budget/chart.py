@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ldmc.compiler.budget.engines import ComponentPlan
 from ldmc.compiler.budget.plan import Plan
 from ldmc.errors import LdmcError
+from ldmc.runtime.files import write_whole
 from ldmc.targets.target import MIB
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def save_chart(plan: Plan, file: Path) -> None:
     """
     content = _drawn(plan, file.suffix.lower().lstrip("."))
     try:
-        file.write_bytes(content)
+        write_whole(file, content)
     except OSError as error:
         raise LdmcError(f"{file} cannot be written: {error.strerror}", fix="name another file") from error
 

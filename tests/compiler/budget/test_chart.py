@@ -46,3 +46,15 @@ def test_a_plan_of_nothing_is_drawn_too() -> None:
 def test_a_file_that_cannot_be_written_is_told(planned: Plan, tmp_path: Path) -> None:
     with pytest.raises(LdmcError, match="cannot be written"):
         save_chart(planned, tmp_path / "missing" / "memory.svg")
+
+
+def test_a_chart_that_cannot_be_written_leaves_the_one_before(
+    planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = tmp_path / "memory.svg"
+    chart.write_text("before")
+    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(LdmcError, match="No space left on device"):
+        save_chart(planned, chart)
+    assert chart.read_text() == "before"
+    assert [file.name for file in tmp_path.iterdir()] == [chart.name]
