@@ -6,6 +6,8 @@
 PYTHON ?= python3
 PYTHON36 ?= python3.6
 PIP_ARGS ?=
+# Processes that share the tests; each takes about a gigabyte, and the full-size model another two.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := demo
@@ -35,7 +37,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py $(OUT)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The Python of a Jetson Nano, under which the tests run a bundle's own runtime; without it those tests skip.
 python36: .venv36/.stamp

@@ -90,6 +90,8 @@ def onnxruntime_rows(title: str, model: str | None, passes: str, folder: Path) -
     predicted = plan(target, {component.name: component.parts for component in lowered})
     engine = "ONNX Runtime"
     runs = {component.name: component.run for component in predicted.components} | {"picture": predicted.run}
+    for component in predicted.components:
+        probe(bundle, component.name)
     for what, run in runs.items():
         measured = probe(bundle, what)
         yield Row(title, engine, what, "peak", run.peak_bytes, measured["peak_rss_bytes"])
@@ -97,10 +99,10 @@ def onnxruntime_rows(title: str, model: str | None, passes: str, folder: Path) -
 
 
 def probe(bundle: Path, what: str) -> dict[str, int]:
-    """Marks of the second run: the first one may have optimised the graph."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "memory_probe.py"), str(bundle), what]
-    outputs = [_run(command) for _ in range(2)]
-    marks: dict[str, int] = json.loads(outputs[-1])
+    """Marks of one run in a process of its own; the first run of a bundle optimises its graphs, and takes more."""
+    marks: dict[str, int] = json.loads(
+        _run([sys.executable, str(ROOT / "benchmarks" / "memory_probe.py"), str(bundle), what])
+    )
     return marks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -15,6 +16,18 @@ from tests.tiny_model import save_tiny_model
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with tests of full-size models first, so that of processes that share them none is left with one alone."""
+    heavy = {item.path for item in items if item.get_closest_marker("full")}
+    items.sort(key=lambda item: item.path not in heavy)
+
+
+def pytest_collection_finish() -> None:
+    """What is there for good, a million objects of PyTorch, is not looked through at each collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)

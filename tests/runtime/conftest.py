@@ -1,5 +1,7 @@
 """Fixtures of the runtime's tests."""
 
+import gc
+
 import pytest
 
 from tests.runtime.meters.machines import Tools
@@ -16,6 +18,14 @@ def bundle(tmp_path):
 def shared_bundle(tmp_path_factory):
     """A whole tiny bundle that tests only read."""
     return make_bundle(tmp_path_factory.mktemp("bundles") / "shared.cpu.ldmc")
+
+
+@pytest.fixture
+def no_collection():
+    """What is freed meanwhile is freed by its last reference, at once."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -226,7 +227,8 @@ def test_without_torch_it_says_what_to_install(bundle: Path, monkeypatch: pytest
     assert caught.value.fix.startswith("pip install 'torch>=")
 
 
-def test_a_closed_part_holds_no_package(bundle: Path) -> None:
+def test_a_closed_part_gives_its_package_back_at_once(bundle: Path, no_collection: None) -> None:
     unet = _unet(bundle)
+    package = weakref.ref(unet._model)
     unet.close()
-    assert unet._model is None
+    assert package() is None

@@ -2,6 +2,7 @@
 
 import builtins
 import time
+import weakref
 
 import numpy as np
 import onnxruntime
@@ -148,6 +149,22 @@ def test_a_component_that_gives_no_numbers_is_named(tmp_path):
     with load(make_bundle(tmp_path / "b", unet_scale=float("inf"))) as broken:
         with pytest.raises(BundleProblem, match="component unet gave 192 values of 192 that are NaN or infinite"):
             broken.generate(steps=1)
+
+
+def test_a_closed_pipeline_gives_its_sessions_back_at_once(bundle, monkeypatch, no_collection):
+    sessions = []
+    real = onnxruntime.InferenceSession
+
+    def made(*arguments, **options):
+        session = real(*arguments, **options)
+        sessions.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", made)
+    for _ in range(2):  # the first load also saves the optimised graphs
+        with load(bundle) as pipeline:
+            pipeline.generate(steps=2)
+    assert len(sessions) == 6 and {session() for session in sessions} == {None}
 
 
 def test_a_closed_pipeline_says_so(shared_bundle):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 import threading
 from pathlib import Path
 
@@ -185,7 +186,8 @@ def test_without_torch_it_says_what_to_install(bundle: Path, monkeypatch: pytest
     assert caught.value.fix == "pip install 'torch>=1.10'"
 
 
-def test_a_closed_part_holds_no_script(bundle: Path) -> None:
+def test_a_closed_part_gives_its_script_back_at_once(bundle: Path, no_collection: None) -> None:
     unet = _unet(bundle)
+    script = weakref.ref(unet._script)
     unet.close()
-    assert unet._script is None
+    assert script() is None

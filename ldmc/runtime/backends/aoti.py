@@ -7,7 +7,6 @@ PyTorch does not: code for another CPU ends the process.
     {"torch": "2.13.0", "device": "cuda", "machine": "x86_64", "capability": "9.0"}      compute capability
 """
 
-import gc
 import platform
 
 from .. import memory
@@ -41,7 +40,6 @@ class CpuPart(object):
     def close(self):
         """Drops the package and its memory."""
         self._model = None
-        gc.collect()
         memory.give_back_freed()
 
 

@@ -8,7 +8,6 @@ the 1.05 GiB UNet then holds about 30 MiB of private memory instead of 1.2 GiB, 
 instead of 5 to 13. Quantised graphs keep packing: without it their kernels are four times slower.
 """
 
-import gc
 import os
 import posixpath
 import shutil
@@ -52,7 +51,6 @@ class OnnxRuntimeComponent(object):
     def close(self):
         """Drops the session and its memory."""
         self._session = None
-        gc.collect()
         memory.give_back_freed()
 
 
@@ -133,7 +131,6 @@ class _Opener(object):
         options.add_session_config_entry(prefix + "file_name", os.path.basename(path) + ".data")
         options.add_session_config_entry(prefix + "min_size_in_bytes", str(EXTERNAL_FROM_BYTES))
         self._session(self._model_path, options)  # dropped at once: only the saved file is wanted
-        gc.collect()
         memory.give_back_freed()
 
     def _options(self, level):

@@ -4,7 +4,6 @@ The executor's own optimisation is off: it would time and rewrite the graph duri
 minutes on a small device (two calls of 200 to 670 s on a Jetson Nano), and a frozen graph has little left to gain.
 """
 
-import gc
 
 from .. import memory
 from ..errors import BundleProblem
@@ -31,7 +30,6 @@ class TorchScriptPart(object):
     def close(self):
         """Drops the script and its memory."""
         self._script = None
-        gc.collect()
         memory.give_back_freed()
 
 
