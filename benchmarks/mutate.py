@@ -29,8 +29,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,9 +138,12 @@ def run_all(trials: list[tuple[str, str]], workers: int, whole: Path) -> dict[st
         tally.seconds += took
         tally.slowest = max(tally.slowest, took)
         tally.problems += answer["problems"]
+        for problem in answer["problems"]:  # told at once: thousands of trials take an hour
+            print(f"{problem['sort']}: {problem['where']}: {problem['command']}", file=sys.stderr, flush=True)
 
     with ThreadPoolExecutor(workers) as executor:
-        list(executor.map(one, trials))
+        for _ in track(executor.map(one, trials), "trials", len(trials), console=Console(stderr=True)):
+            pass
     for worker in pool:
         worker.close()
     return tallies
@@ -146,7 +151,7 @@ def run_all(trials: list[tuple[str, str]], workers: int, whole: Path) -> dict[st
 
 def show(tallies: dict[str, Tally], console: Console) -> int:
     """The table and the problems; gives how many problems there are."""
-    table = Table(title="damaged inputs", title_justify="left")
+    table = Table(title="damaged inputs", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("kind")
     for heading in ("trials", "exit 0", *_SORTS, "minutes", "slowest s"):
         table.add_column(heading, justify="right")

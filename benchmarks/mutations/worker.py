@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -46,6 +47,7 @@ def _import_all() -> None:
     from ldmc.runtime.onnx_runtime import import_onnxruntime
 
     import_onnxruntime()
+    gc.freeze()  # PyTorch's million objects are not looked through at each collection
 
 
 def _bound_memory() -> None:
