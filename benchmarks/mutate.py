@@ -151,7 +151,8 @@ def run_all(trials: list[tuple[str, str]], workers: int, whole: Path) -> dict[st
 
 def show(tallies: dict[str, Tally], console: Console) -> int:
     """The table and the problems; gives how many problems there are."""
-    table = Table(title="damaged inputs", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)}  # 80 columns hold it
+    table = Table(title="damaged inputs", title_justify="left", **look)
     table.add_column("kind")
     for heading in ("trials", "exit 0", *_SORTS, "minutes", "slowest s"):
         table.add_column(heading, justify="right")
