@@ -25,7 +25,7 @@ from typing import Any
 from ldmc.compiler.budget.eager import eager_run
 from ldmc.compiler.budget.engines import plan_component, private_bytes, rtx_builder_bytes
 from ldmc.compiler.budget.graphs import Lowered, lower_request, part_graphs
-from ldmc.compiler.budget.plan import plan
+from ldmc.compiler.budget.planner import plan
 from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.spec import parse_pipeline
 from ldmc.passes.base import Context

@@ -99,12 +99,11 @@ def tiny_bundle_fp16(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def build_bundle(model: Path, output: Path, passes: str) -> Path:
     """Compile `model` through the driver, silently."""
-    from rich.console import Console
-
-    from ldmc.compiler.driver import BuildRequest, build
+    from ldmc.compiler.driver import build
     from ldmc.compiler.frontend import ModelRequest
-    from ldmc.terminal import RichProgress
+    from ldmc.compiler.progress import Silent
+    from ldmc.compiler.request import BuildRequest
 
     request = BuildRequest("cpu", ModelRequest(str(model)), passes=passes, output=output)
-    build(request, RichProgress(Console(quiet=True)))
+    build(request, Silent())
     return output

@@ -104,9 +104,10 @@ def test_random_weights_takes_a_seed_or_none(
     ldmc: Run, flags: tuple[Any, ...], seed: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ldmc.compiler import driver
+    from ldmc.compiler.request import BuildRequest
     from ldmc.errors import ModelError
 
-    def build(request: driver.BuildRequest, *_: object) -> None:
+    def build(request: BuildRequest, *_: object) -> None:
         raise ModelError(f"seed {request.model.random_seed}, passes {request.passes}")
 
     monkeypatch.setattr(driver, "build", build)

@@ -128,6 +128,58 @@ def test_imports_follow_the_arrows() -> None:
     assert not offenders(FILES, lambda file: imported_rooms(file) - {room(file)} - ARROWS[room(file)])
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Lazy imports count; an import for types alone does too, since it ties the files all the same."""
+    imports = {module_name(file): _imported_modules(file) for file in FILES}
+    assert _circles(imports) == []
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported_modules(file: Path) -> set[str]:
+    """Modules of ldmc that the file names; `from package import name` is the module `name` where there is one.
+
+    A package that is named for one of its modules is not counted: its face imports nothing of theirs.
+    """
+    known = {module_name(other) for other in FILES}
+    package = module_name(file) if file.stem == "__init__" else module_name(file).rpartition(".")[0]
+    found = {module for module, name in absolute_imports(file) if not name}
+    for node in ast.walk(tree(file)):
+        if isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                found.add(whole if whole in known else base)
+    return found & known - {module_name(file)}
+
+
+def _circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules each of which reaches all others: what is left of a graph once its free ends are taken away."""
+
+    def reachable(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for other in imports[waiting.pop()] - seen:
+                seen.add(other)
+                waiting.append(other)
+        return seen
+
+    reached = {module: reachable(module) for module in imports}
+    groups = {
+        frozenset(other for other in reached[module] if module in reached[other])
+        for module in imports
+        if module in reached[module]
+    }
+    return sorted(sorted(group) for group in groups)
+
+
 def test_libraries_stay_in_their_rooms() -> None:
     assert not offenders(
         FILES, lambda file: {name for name in libraries(file) if room(file) not in LIBRARIES.get(name, {room(file)})}

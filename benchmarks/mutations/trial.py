@@ -69,7 +69,7 @@ def _command(command: list[str], bench: Bench) -> tuple[int | None, list[tuple[s
     out, err = shown
     if computed > MOST_SECONDS or seconds > MOST_WAITED_SECONDS:
         found.append(("slow", f"{computed:.0f} s computing, {seconds:.0f} s by the clock"))
-    if taken > MOST_BYTES or "out of memory" in err:
+    if taken > MOST_BYTES or (code and "out of memory" in err):  # which a result may say of a run, too
         found.append(("memory", f"{taken / 2**20:.0f} MiB more; {err[:80]}"))
     if code is not None and code not in _EXIT_CODES:
         found.append(("foreign", f"exit code {code}"))

@@ -74,9 +74,9 @@ def build(
       ldmc build --target cpu --passes fp16,onnx,fold --random-weights
       ldmc build --target cpu --model ./my-ldm -o faces.ldmc --verify
     """
-    from ldmc.compiler.driver import BuildRequest
     from ldmc.compiler.driver import build as run_build
     from ldmc.compiler.frontend import ModelRequest
+    from ldmc.compiler.request import BuildRequest
     from ldmc.terminal import RichProgress, print_build, print_random_weights, print_verify
 
     prepare_hub()

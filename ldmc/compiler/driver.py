@@ -7,27 +7,21 @@ check everything that can be checked  ->  open the model  ->  lower each compone
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ldmc.artifacts.bundle import BundleWriter, check_output
 from ldmc.compiler import places
 from ldmc.compiler.budget.plan import Plan
 from ldmc.compiler.collection import less_garbage_collection
 from ldmc.compiler.fit import Insertion
-from ldmc.compiler.frontend import (
-    DEFAULT_MODEL,
-    ModelRequest,
-    Opened,
-    open_model,
-    read_program,
-    require_drawable,
-)
-from ldmc.compiler.job import Job, Written
+from ldmc.compiler.frontend import DEFAULT_MODEL, Opened, open_model, read_program, require_drawable
+from ldmc.compiler.job import Job
 from ldmc.compiler.meter import Reading, measured
 from ldmc.compiler.pipeline import pipelines_of
+from ldmc.compiler.progress import Progress, Written
+from ldmc.compiler.request import BuildRequest
 from ldmc.compiler.stage import StageRecord
 from ldmc.errors import UsageError
 from ldmc.ir import Program
@@ -36,46 +30,6 @@ from ldmc.runtime.checks import trust
 from ldmc.runtime.checks.cache_folder import default_cache_folder, usable_cache_folder
 from ldmc.targets.reader import load_target
 from ldmc.targets.target import Target
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """What to build.
-
-    passes: one spec for all components, or None for the target's default.
-    output: folder of the bundle, or None for NAME.TARGET.ldmc here.
-    strict: insert nothing that was not asked for, and refuse what does not fit.
-    allow_over_budget: go on where the target's memory is predicted to be too small.
-    """
-
-    target: str
-    model: ModelRequest = field(default_factory=ModelRequest)
-    passes: str | None = None
-    output: Path | None = None
-    force: bool = False
-    keep_intermediates: bool = False
-    strict: bool = False
-    allow_over_budget: bool = False
-
-
-class Progress(Protocol):
-    """How the driver says what it is doing."""
-
-    def stage(self, title: str, total_bytes: int | None) -> AbstractContextManager[Callable[[int], None]]:
-        """Something that takes a while begins; the function given is told of bytes done."""
-        ...
-
-    def note(self, message: str) -> None:
-        """Something that was decided for the user."""
-        ...
-
-    def warn(self, message: str) -> None:
-        """Something the user must not miss."""
-        ...
-
-    def component_done(self, name: str, records: list[StageRecord], write: Written) -> None:
-        """A component is lowered and written."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 
 from ldmc.artifacts.bundle import BundleWriter
 from ldmc.compiler.graph import summarise
+from ldmc.compiler.progress import ignore_bytes
 from ldmc.ir import Chain, Component, Engines, Form, Stats
 from ldmc.passes import torchscript
 from ldmc.targets.builder_memory import build_peak_bytes
@@ -69,7 +70,7 @@ def write_intermediate(component: Component, bundle: BundleWriter, folder: str) 
     """Keep the graphs of `component` as they are after a stage, in `folder` of the bundle; only ONNX can be kept."""
     if component.form in (Form.ONNX, Form.PARTS):
         graphs = {f"{folder}/{_graph_name(component, part)}": part.payload for part in _graphs(component)}
-        bundle.add_onnx_parts(graphs, f"{folder}/model.onnx.data", "intermediate", lambda _: None)
+        bundle.add_onnx_parts(graphs, f"{folder}/model.onnx.data", "intermediate", ignore_bytes)
 
 
 def manifest_entry(component: Component, parts: list[dict[str, Any]], stats: Stats) -> dict[str, Any]:

@@ -6,20 +6,22 @@ lower every component to what the target reads   ->   plan its memory   ->   low
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ldmc.artifacts.bundle import BundleWriter
 from ldmc.compiler import emit
 from ldmc.compiler.budget.chart import chart_svg
 from ldmc.compiler.budget.graphs import part_graphs
-from ldmc.compiler.budget.plan import Plan, plan
+from ldmc.compiler.budget.plan import Plan
+from ldmc.compiler.budget.planner import plan
 from ldmc.compiler.fit import Fitting
 from ldmc.compiler.frontend import Opened
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.manifest import finish_section, manifest
-from ldmc.compiler.meter import Reading, measured
+from ldmc.compiler.meter import measured
+from ldmc.compiler.progress import Progress, Written
+from ldmc.compiler.request import BuildRequest
 from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import StageRecord
 from ldmc.errors import BudgetError
@@ -27,19 +29,8 @@ from ldmc.ir import Component, Form, Program
 from ldmc.passes.base import Pass
 from ldmc.targets.target import Target
 
-if TYPE_CHECKING:
-    from ldmc.compiler.driver import BuildRequest, Progress
-
 # Forms that a plan is made from: what runs is known, operator by operator.
 _PLANNED = (Form.ONNX, Form.PARTS, Form.ENGINE)
-
-
-@dataclass(frozen=True)
-class Written:
-    """What writing a component took."""
-
-    bytes: int
-    reading: Reading
 
 
 class Job:

@@ -8,6 +8,7 @@ from typing import Any
 from ldmc.compiler.frontend import PRESETS, ModelRequest, Opened, open_model, read_program
 from ldmc.compiler.hub import is_hub_id
 from ldmc.compiler.places import last_seen
+from ldmc.compiler.progress import ignore_warning
 from ldmc.errors import UsageError, VerificationError
 from ldmc.ir import Program
 
@@ -23,7 +24,7 @@ def open_original(source: Mapping[str, Any], model: str | None) -> tuple[Opened,
         UsageError: its place is not known here. ModelError: it cannot be read. VerificationError: it is another one.
     """
     request = ModelRequest(model or place_of(source), source["weights"]["seed"])
-    opened = open_model(request, _ignore)
+    opened = open_model(request, ignore_warning)  # the build gave them
     program = read_program(opened, request)
     if program.source["config_sha256"] != source["config_sha256"]:
         raise VerificationError(
@@ -58,7 +59,3 @@ def place_of(source: Mapping[str, Any]) -> str:
             f"the checkpoint {name!r}, of which the bundle was made, is no longer in {folder}", fix=_FIX
         )
     return str(folder)
-
-
-def _ignore(_: str) -> None:
-    """Warnings about weights were given when the bundle was built."""

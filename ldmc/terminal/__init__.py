@@ -30,7 +30,7 @@ from ldmc.terminal.text import escape
 
 if TYPE_CHECKING:
     from ldmc.compiler.driver import BuildResult
-    from ldmc.compiler.job import Written
+    from ldmc.compiler.progress import Written
     from ldmc.compiler.stage import StageRecord
     from ldmc.compiler.verify import VerifyReport
 

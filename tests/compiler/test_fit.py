@@ -35,15 +35,14 @@ def largest_build_mib(bundle: Path) -> float:
 @pytest.fixture(scope="module")
 def nano(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """The tiny model for a Jetson Nano, and what `build --json` said."""
-    from rich.console import Console
-
-    from ldmc.compiler.driver import BuildRequest, build
+    from ldmc.compiler.driver import build
     from ldmc.compiler.frontend import ModelRequest
-    from ldmc.terminal import RichProgress
+    from ldmc.compiler.progress import Silent
+    from ldmc.compiler.request import BuildRequest
 
     output = tmp_path_factory.mktemp("bundles") / "tiny.jetson-nano.ldmc"
     request = BuildRequest("jetson-nano", ModelRequest(str(tiny_model)), passes=ASKED, output=output)
-    return output, build(request, RichProgress(Console(quiet=True))).to_json()
+    return output, build(request, Silent()).to_json()
 
 
 def test_what_was_asked_for_is_expanded_and_said(nano: tuple[Path, dict]) -> None:

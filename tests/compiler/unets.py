@@ -8,7 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ldmc.compiler.budget.graphs import part_graphs
-from ldmc.compiler.budget.plan import Plan, plan
+from ldmc.compiler.budget.plan import Plan
+from ldmc.compiler.budget.planner import plan
 from ldmc.compiler.fit import Fitting
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.networks import build_unet

@@ -24,6 +24,7 @@ from ldmc.compiler.frontend import ModelRequest, open_model, read_program
 from ldmc.compiler.graph import states_all_shapes, summarise
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.pipeline import pipelines_of
+from ldmc.compiler.progress import ignore_warning
 from ldmc.compiler.spec import format_pipeline
 from ldmc.compiler.stage import Snapshot, StageRecord, snapshot
 from ldmc.compiler.summary import GraphSummary
@@ -92,16 +93,12 @@ def lower_request(
     # No weight is fetched; the headers of those that are here are held to the network, as in a build.
     seeded = replace(model, random_seed=model.random_seed or 0, require_weights=False)
     with less_garbage_collection():
-        opened = open_model(seeded, _unheard)
+        opened = open_model(seeded, ignore_warning)  # a plan is the same for random weights
         program = read_program(opened, model if opened.weights else seeded, hashes=False)
         with temporary_folder("ldmc-plan-") as scratch:  # of this process, which outlives the forked ones
             lowered = _run_all([_Job(c, pipelines[c.name], target, strict, scratch) for c in program.components])
     notes = (*opened.checkpoint.notes, *lowered[0].insertions)
     return (replace(lowered[0], insertions=notes), *lowered[1:])
-
-
-def _unheard(_: str) -> None:
-    """A plan is the same for placeholder weights."""
 
 
 @dataclass(frozen=True)

@@ -134,28 +134,6 @@ def _component_json(component: ComponentPlan) -> dict[str, Any]:
     }
 
 
-def plan(
-    target: Target,
-    components: Mapping[str, Sequence[GraphSummary]],
-    specs: Mapping[str, str] | None = None,
-    *,
-    load: str = "",
-) -> Plan:
-    """Predict what `components` take on `target`.
-
-    components: name -> the graphs of its parts, in running order (see `graphs.part_graphs`); as they are when the
-        engine gets them. specs: name -> the passes that made them, for the report. load: as in a target; empty for
-        the target's.
-
-    Raises:
-        PassError: a graph does not tell the size of everything.
-    """
-    from ldmc.compiler.budget.remedies import remedies
-
-    found = assess(target, components, specs, load=load)
-    return found if found.fits else _with_remedies(found, remedies(target, components, found))
-
-
 def assess(
     target: Target,
     components: Mapping[str, Sequence[GraphSummary]],
@@ -164,7 +142,7 @@ def assess(
     load: str = "",
     float_bytes: int | None = None,
 ) -> Plan:
-    """`plan` without remedies. float_bytes: what a float takes, if not what the graphs say."""
+    """`planner.plan` without remedies. float_bytes: what a float takes, if not what the graphs say."""
     named = specs or {}
     planned = tuple(
         plan_component(name, named.get(name, ""), graphs, target, float_bytes)
@@ -180,10 +158,6 @@ def assess(
         run=_run([component.run for component in planned], load),
         components=planned,
     )
-
-
-def _with_remedies(found: Plan, remedies: tuple[Remedy, ...]) -> Plan:
-    return replace(found, remedies=remedies)
 
 
 def _build_host(planned: Sequence[ComponentPlan], graphs: Sequence[GraphSummary]) -> Phase:

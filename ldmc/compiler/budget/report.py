@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ldmc.compiler.budget.graphs import Lowered, lower_request
-from ldmc.compiler.budget.plan import Plan, plan
+from ldmc.compiler.budget.plan import Plan
+from ldmc.compiler.budget.planner import plan
 from ldmc.compiler.budget.recipe import Recipe, multiples, reference_recipes
 from ldmc.compiler.frontend import ModelRequest
 from ldmc.targets.target import Target

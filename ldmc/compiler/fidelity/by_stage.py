@@ -23,11 +23,11 @@ from typing import Any
 from ldmc.compiler.fidelity.calls import Call
 from ldmc.compiler.fidelity.figures import Figures
 from ldmc.compiler.fidelity.forms import outputs_of, outputs_of_bundle
-from ldmc.compiler.fidelity.progress import Progress
 from ldmc.compiler.fidelity.results import StageResult
 from ldmc.compiler.lower import Lowering
 from ldmc.compiler.manifest import NEEDED_SNR_DB
 from ldmc.compiler.pipeline import recorded_pipeline
+from ldmc.compiler.progress import Steps
 from ldmc.ir import Component, Form
 from ldmc.runtime import BundleProblem
 from ldmc.runtime.manifest import Manifest
@@ -42,7 +42,7 @@ def compare_stages(
     target: Target,
     calls: Sequence[Call],
     scratch: Path,
-    progress: Progress,
+    progress: Steps,
     trust: bool,
 ) -> list[StageResult]:
     """Every stage of one component.

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from ldmc.compiler.fidelity.blocks import Recording, recorded
-from ldmc.compiler.fidelity.progress import Progress
 from ldmc.compiler.frontend import Opened
+from ldmc.compiler.progress import Steps
 from ldmc.ir import COMPONENTS, Component, Program
 from ldmc.runtime.manifest import Manifest
 
@@ -63,7 +63,7 @@ class Reference:
         self._folder = folder
         self._timesteps = timesteps
 
-    def calls(self, wanted: Sequence[str], progress: Progress) -> Iterator[tuple[str, list[Call]]]:
+    def calls(self, wanted: Sequence[str], progress: Steps) -> Iterator[tuple[str, list[Call]]]:
         """Name and calls of each wanted component; its module is gone when they are given."""
         noise = np.random.RandomState(0).standard_normal(self._manifest.components["unet"].inputs[0].shape)
         with progress.stage("unet: PyTorch, eager fp32", self._steps) as advance:

@@ -13,9 +13,9 @@ from ldmc.compiler.fidelity.by_block import compare_blocks
 from ldmc.compiler.fidelity.by_stage import compare_stages
 from ldmc.compiler.fidelity.calls import Call, Reference
 from ldmc.compiler.fidelity.graph import JoinedGraph
-from ldmc.compiler.fidelity.progress import Progress
 from ldmc.compiler.fidelity.results import BlockResult, FidelityReport, StageResult
 from ldmc.compiler.original import open_original
+from ldmc.compiler.progress import Steps
 from ldmc.compiler.runnable import check_bundle, check_here
 from ldmc.errors import BundleError, UsageError
 from ldmc.ir import COMPONENTS
@@ -47,7 +47,7 @@ class Examination:
     trust: bool = False
 
 
-def examine(bundle: Path, asked: Examination, progress: Progress) -> FidelityReport:
+def examine(bundle: Path, asked: Examination, progress: Steps) -> FidelityReport:
     """Find where `bundle` loses fidelity.
 
     Holds one component of the reference in memory in fp32, then one stage or one block of the bundle.
@@ -148,7 +148,7 @@ def _blocks(
     manifest: Manifest,
     calls: Sequence[Call],
     scratch: Path,
-    progress: Progress,
+    progress: Steps,
     remarks: list[str],
 ) -> list[BlockResult]:
     entry = manifest.components[name]

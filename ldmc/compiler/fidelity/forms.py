@@ -20,6 +20,7 @@ import numpy as np
 from ldmc.artifacts.graphs import save, store
 from ldmc.compiler.fidelity.calls import Call
 from ldmc.compiler.fidelity.graph import open_session
+from ldmc.compiler.progress import ignore_bytes
 from ldmc.ir import Component, Form
 from ldmc.runtime import backends
 from ldmc.runtime.checks.opening import Vouched
@@ -82,7 +83,7 @@ def _tensors(component: Component, call: Call) -> list[Any]:
 def _of_graphs(
     component: Component, parts: Sequence[Component], calls: Sequence[Call], folder: Path
 ) -> list[Any]:
-    stored = store((part.payload for part in parts), folder, "model.onnx.data", lambda _: None)
+    stored = store((part.payload for part in parts), folder, "model.onnx.data", ignore_bytes)
     names = [spec.name for spec in component.inputs]
     values = [dict(zip(names, call.cast_to(component), strict=True)) for call in calls]
     for number, part in enumerate(parts):

@@ -24,7 +24,7 @@ from ldmc.runtime.meters.watch import GpuMemory
 from ldmc.runtime.result import describe_model, document
 
 if TYPE_CHECKING:
-    from ldmc.compiler.driver import Progress
+    from ldmc.compiler.progress import Progress
 
 IDLE_SECONDS = 3.0
 

@@ -21,7 +21,7 @@ from ldmc.runtime.meters.watch import GpuMemory, Watch
 from ldmc.runtime.schedulers import sampler_of
 
 if TYPE_CHECKING:
-    from ldmc.compiler.driver import Progress
+    from ldmc.compiler.progress import Progress
 
 WATCHED = ("peak_pss_bytes", "peak_gpu_bytes")
 

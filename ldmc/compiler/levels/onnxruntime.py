@@ -5,8 +5,7 @@ No graph is saved, no weight is mapped: what an engineer has who calls `Inferenc
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +23,14 @@ PASSES = "torchscript,onnx{opset=13},fold"
 
 def export(source: dict[str, Any], folder: Path) -> None:
     """Write the graphs of the model into `folder`, a bundle. source: see `worker.open_subject`."""
-    from ldmc.compiler.driver import BuildRequest, build
+    from ldmc.compiler.driver import build
     from ldmc.compiler.frontend import ModelRequest
     from ldmc.compiler.original import place_of
+    from ldmc.compiler.progress import Silent
+    from ldmc.compiler.request import BuildRequest
 
     model = ModelRequest(source["place"] or place_of(source), source["weights"]["seed"])
-    build(BuildRequest("cpu", model, passes=PASSES, output=folder, strict=True), _Silent())
-
-
-class _Silent:
-    """Progress that nobody watches."""
-
-    @contextlib.contextmanager
-    def stage(self, _title: str, _total: int | None) -> Iterator[Callable[[int], None]]:
-        yield lambda _: None
-
-    def note(self, _message: str) -> None: ...
-
-    def warn(self, _message: str) -> None: ...
-
-    def component_done(self, _name: str, _records: list[Any], _write: Any) -> None: ...
+    build(BuildRequest("cpu", model, passes=PASSES, output=folder, strict=True), Silent())
 
 
 class SessionSubject:

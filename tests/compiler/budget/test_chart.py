@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ldmc.compiler.budget.chart import chart_svg, save_chart
-from ldmc.compiler.budget.plan import Plan, plan
+from ldmc.compiler.budget.plan import Plan
+from ldmc.compiler.budget.planner import plan
 from ldmc.errors import LdmcError
 from ldmc.targets.reader import load_target
 from tests.compiler.budget.graphs import graph_of

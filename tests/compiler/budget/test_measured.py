@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import memory
 from ldmc.compiler.budget.graphs import lower_request
-from ldmc.compiler.budget.plan import plan
+from ldmc.compiler.budget.planner import plan
 from ldmc.compiler.budget.recipe import reference_recipes
 from ldmc.compiler.frontend import ModelRequest
 from ldmc.targets.reader import load_target

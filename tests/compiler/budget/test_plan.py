@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from ldmc.compiler.budget.plan import Plan, plan
+from ldmc.compiler.budget.plan import Plan
+from ldmc.compiler.budget.planner import plan
 from ldmc.compiler.budget.recipe import multiples, reference_recipes
 from ldmc.compiler.summary import GraphSummary
 from ldmc.errors import PassError

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from ldmc.artifacts.manifest import read_whole_manifest
-from ldmc.compiler.driver import BuildRequest, build
+from ldmc.compiler.driver import build
 from ldmc.compiler.fidelity.by_block import compare_blocks
 from ldmc.compiler.fidelity.calls import Call, Reference
 from ldmc.compiler.fidelity.graph import JoinedGraph
 from ldmc.compiler.fidelity.results import BlockResult
 from ldmc.compiler.frontend import ModelRequest
 from ldmc.compiler.original import open_original
-from ldmc.terminal import RichProgress
+from ldmc.compiler.progress import Silent
+from ldmc.compiler.request import BuildRequest
 from tests.compiler.fidelity.faults import graphs
 
-QUIET = RichProgress(Console(quiet=True))
+QUIET = Silent()
 
 
 @dataclass
