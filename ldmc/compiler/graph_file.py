@@ -126,6 +126,7 @@ def _check_nodes(nodes: Iterable[onnx.NodeProto], known: set[str], outer: tuple[
         if node.op_type in _NEED_INPUT and not (node.input and node.input[0] and node.output and node.output[0]):
             raise _Fault(f"{where} is a {node.op_type} without an input or an output")
         _check_attributes(node, where)
+        _check_split(node, where)
         for graph in subgraphs(node):
             _check_graph(graph, scopes, depth + 1)
         for name in filter(None, node.output):
@@ -156,8 +157,10 @@ def _check_attributes(node: onnx.NodeProto, where: str) -> None:
         _check_names(attribute.name, attribute.ref_attr_name)
         if names[attribute.name] > 1 or not attribute.name:
             raise _Fault(f"{place} stands {names[attribute.name]} times or has no name")
-        if attribute.ref_attr_name:
-            continue  # in a function: whoever calls it gives the value
+        if attribute.ref_attr_name:  # in a function: whoever calls it gives the value
+            if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+                raise _Fault(f"{place} is a graph that whoever calls the function gives, which cannot be read")
+            continue
         field = _VALUE_FIELDS.get(attribute.type)
         if field is None or _other_fields(attribute, field):
             raise _Fault(f"{place} is not of the type it says, {attribute.type}")
@@ -168,6 +171,13 @@ def _check_attributes(node: onnx.NodeProto, where: str) -> None:
     if node.op_type == "Constant" and not node.domain:
         if len(node.attribute) != 1 or node.attribute[0].name not in _CONSTANTS or len(node.output) != 1:
             raise _Fault(f"{where} is a Constant without a value")
+
+
+def _check_split(node: onnx.NodeProto, where: str) -> None:
+    """onnx's shape inference writes as many sizes as `num_outputs` says past the end of those that there are."""
+    for attribute in node.attribute:
+        if node.op_type == "Split" and attribute.name == "num_outputs" and attribute.i != len(node.output):
+            raise _Fault(f"{where} has num_outputs {attribute.i} and {len(node.output)} outputs")
 
 
 def _other_fields(attribute: onnx.AttributeProto, own: str) -> bool:

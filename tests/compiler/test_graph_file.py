@@ -66,6 +66,11 @@ def attribute(kind: int, **fields: object) -> Damage:
     return damage
 
 
+def split(model: onnx.ModelProto) -> None:
+    """Over more outputs than it says: onnx's shape inference, which is C++, ends the process."""
+    model.graph.node.append(helper.make_node("Split", ["y"], ["s0", "s1"], axis=0, num_outputs=1))
+
+
 def functions(*calls: list[str]) -> Damage:
     """F0, F1, ... each calling those named, in a row."""
 
@@ -98,6 +103,10 @@ FAULTS: dict[str, tuple[Damage, str]] = {
     "a Constant of nothing": (node(op_type="Constant", input=[]), "is a Constant without a value"),
     "an attribute of two kinds": (attribute(AttributeProto.INT, i=1, f=1.0), "is not of the type it says, 2"),
     "an attribute of no kind": (attribute(AttributeProto.UNDEFINED), "is not of the type it says, 0"),
+    "a graph that a caller gives": (
+        attribute(AttributeProto.GRAPH, ref_attr_name="body"), "a graph that whoever calls the function gives",
+    ),
+    "more outputs than it says": (split, "node 's0' has num_outputs 1 and 2 outputs"),
     "an attribute without its value": (attribute(AttributeProto.TENSOR, i=1), "is not of the type it says, 4"),
     "an output of nowhere": (lambda m: m.graph.output.add(name="q"), "output 'q' is given by no node"),
     "a negative size": (tensor(dims=[-4, 4, 3, 3]), "initializer 'w' has dimension -4"),

@@ -5,13 +5,14 @@ import time
 import weakref
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from ldmc.runtime import BundleProblem, InputProblem, load
 from ldmc.runtime.schedulers.ddim import DDIM
 from tests.patience import HANG_SECONDS
-from tests.runtime.tiny_bundle import LATENT, SCHEDULER, make_bundle
+from tests.runtime.tiny_bundle import LATENT, SCHEDULER, make_bundle, refresh_files
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +187,18 @@ def test_a_missing_engine_names_what_to_install(shared_bundle, monkeypatch):
     with pytest.raises(BundleProblem, match="needs ONNX Runtime, which cannot be imported") as caught:
         load(shared_bundle)
     assert caught.value.fix == "pip install 'onnxruntime>=1.10'"
+
+
+def test_an_engine_that_fails_writes_nothing_of_its_own(bundle, capfd):
+    """Its log has colours, a second telling of the error, and names of the graph as they stand."""
+    path = bundle / "unet" / "model.onnx"
+    model = onnx.load(str(path), load_external_data=False)
+    size = onnx.helper.make_tensor("size", onnx.TensorProto.INT64, [1], [7])
+    model.graph.initializer.append(size)
+    model.graph.node.append(onnx.helper.make_node("Reshape", [model.graph.output[0].name, "size"], ["r"], "\x1b[2J"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("r", onnx.TensorProto.FLOAT, [7]))
+    path.write_bytes(model.SerializeToString())
+    refresh_files(bundle)
+    with load(bundle) as pipeline, pytest.raises(BundleProblem, match="ONNX Runtime failed to run component unet"):
+        pipeline.generate(steps=1)
+    assert capfd.readouterr() == ("", "")

@@ -43,7 +43,7 @@ def open_session(model: bytes | str, folder: Path) -> Any:
     options = onnxruntime.SessionOptions()
     # What is compared is the graph: nothing may fuse nodes, or move an error from one to another.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # fatal: an error is raised, and told once, without the colours of its log
     options.enable_cpu_mem_arena = False
     options.add_session_config_entry("session.disable_prepacking", "1")
     if isinstance(model, bytes):

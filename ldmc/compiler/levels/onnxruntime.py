@@ -41,7 +41,7 @@ class SessionSubject:
         manifest = read_manifest(str(bundle))
         settings = onnxruntime.SessionOptions()
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        settings.log_severity_level = 3
+        settings.log_severity_level = 4  # fatal: an error is raised, and told once, without the colours of its log
         if threads is not None:
             settings.intra_op_num_threads = threads
 

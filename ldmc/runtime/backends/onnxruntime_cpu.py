@@ -136,7 +136,7 @@ class _Opener(object):
     def _options(self, level):
         options = self._engine.SessionOptions()
         options.graph_optimization_level = getattr(self._engine.GraphOptimizationLevel, level)
-        options.log_severity_level = 3  # errors; its warning on saved graphs is what the key is for
+        options.log_severity_level = 4  # fatal: an error is raised, and told once, without the colours of its log
         if self._wanted.threads is not None:
             options.intra_op_num_threads = self._wanted.threads
         if self._wanted.keep_buffers:

@@ -29,7 +29,7 @@ def open_part(manifest, part, options, remarks):
     check(manifest, [part])
     engine = import_engine(manifest)
     settings = engine.SessionOptions()
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # fatal: an error is raised, and told once, without the colours of its log
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
     path = manifest.listed_path(part.file)
