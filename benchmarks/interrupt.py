@@ -4,8 +4,8 @@
     python benchmarks/interrupt.py --count 5 -- build --target cpu --random-weights -o x.ldmc
 
 It ends within 2 s, with exit code 130 (143 for a SIGTERM, 130 for a SIGINT, by the shell's count, where Python itself
-was still starting), and leaves no process behind, no folder and no file, but for those that the command leaves at its own
-end: its bundle, whole, where the signal came after that, and PyTorch's cache among the temporary files.
+was still starting), and leaves no process behind, no folder and no file, but for those that the command leaves at its
+own end: its bundle, whole, where the signal came after that, and PyTorch's cache among the temporary files.
 """
 
 from __future__ import annotations
