@@ -21,7 +21,7 @@ import time
 from . import leftovers
 
 AGAIN_SECONDS = 0.2  # between two raises
-PATIENCE_SECONDS = 1.0  # with a main thread that unwinds, or is in C++
+PATIENCE_SECONDS = 0.7  # with a main thread that unwinds, or is in C++
 UNDIVIDED_SECONDS = 5.0  # more, with one that does what must not be cut in two
 EXIT_CODE = 130
 
