@@ -141,6 +141,17 @@ def test_a_fault_is_named(name: str, tmp_path: Path) -> None:
     assert said in refused.value.message and str(file) in refused.value.message and refused.value.fix
 
 
+def test_a_split_whose_number_a_caller_gives_or_of_ones_own_is_read(tmp_path: Path) -> None:
+    model = convolution()
+    by_caller = helper.make_node("Split", ["x"], ["z", "rest"], axis=0)
+    by_caller.attribute.add(name="num_outputs", type=AttributeProto.INT, ref_attr_name="count")
+    opsets = [helper.make_opsetid("", 18)]
+    model.functions.append(helper.make_function("own", "Cut", ["x"], ["z"], [by_caller], opsets, ["count"]))
+    model.graph.node.append(helper.make_node("Split", ["y"], ["s0", "s1"], domain="own", num_outputs=1))
+    model.opset_import.add(domain="own", version=1)
+    assert load_summary(save(model, tmp_path)).nodes
+
+
 def test_a_name_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
     content = convolution().SerializeToString().replace(b"sigmoid", b"sig\xff\xfeid")
     (tmp_path / "m.onnx").write_bytes(content)
